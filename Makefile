@@ -1,0 +1,62 @@
+# `make run` serves the scripted provider; `make test` runs every check. Both set up what they need.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PORT ?= 9099
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: run test check unit bench interop lock clean
+
+run: $(VENV)/runtime.stamp
+	$(BIN)/trio-agent serve --config docs/examples/replay.json --port $(PORT)
+
+test: check unit
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8-async $$(find trio_agent statemachine -name "*.py")
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+unit: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest
+
+# What a turn and a chunk cost; rewrites the table in docs/performance.md.
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks
+
+# The server in front of an upstream that nobody here wrote (npm @copilotkit/aimock); needs node and npm.
+interop: $(VENV)/dev.stamp
+	$(BIN)/python tools/interop.py
+
+# Pin every dependency anew, with hashes.
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	--no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+lock: $(VENV)/dev.stamp
+	$(COMPILE) --upgrade -o requirements/runtime.lock pyproject.toml requirements/build.in
+	$(COMPILE) --upgrade -o requirements/dev.lock requirements/dev.in
+
+# Debian ships Python without the part that makes virtual environments.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -qq -y python3-venv; \
+		else \
+			echo "Python cannot make virtual environments here. On Debian: sudo apt-get install python3-venv" >&2; \
+			exit 1; \
+		fi; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime.stamp: $(VENV)/bin/python requirements/runtime.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/runtime.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/runtime.stamp requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache

@@ -1,0 +1,91 @@
+"""How a turn ends: done, failed, cancelled.
+
+Whichever way it is, the outcome is written down first (`CloseTurn`), and then the client is told once, if
+there is a client that waits to be told.
+"""
+
+from __future__ import annotations
+
+from . import effects as fx
+from . import events as ev
+from .committing import release
+from .failure import Problem
+from .memory import Memory
+from .recording import record_call
+from .spec import TurnSpec
+from .table import DONE, ERROR, HOST_TOOL_WAIT, STREAMING
+
+RETRY_SECONDS = 5.0  # when a client may ask again after the server's own trouble
+
+
+def done(spec: TurnSpec, memory: Memory, reason: ev.FinishReason) -> list[fx.Effect]:
+    """End the turn with its whole answer."""
+    memory.state = DONE
+    total = memory.total
+    closing = fx.CloseTurn("completed", reason, total.usage, total.usage_source, total.cost_usd)
+    return [closing, *finish(spec, memory, reason)]
+
+
+def finish(spec: TurnSpec, memory: Memory, reason: ev.FinishReason) -> list[fx.Effect]:
+    """End the response. One that has no content, or is not streamed, is committed only here."""
+    effects: list[fx.Effect] = []
+    if memory.committed_by is None:
+        memory.committed_by = "end"
+        effects += [fx.Commit("end"), fx.SendRole()]
+    effects += release(memory)
+    response = memory.response
+    effects.append(fx.Finish(reason, response.usage, response.cost_usd, response.usage_source))
+    return effects
+
+
+def fail(
+    spec: TurnSpec,
+    memory: Memory,
+    problem: Problem | None,
+    *,
+    outcome: fx.Outcome,
+    reason: str,
+    drained: bool = False,
+) -> list[fx.Effect]:
+    """End the turn without a whole answer.
+
+    Nobody is told when there is no problem to tell (the client left), or when the turn is parked: its
+    response has ended already.
+    """
+    effects: list[fx.Effect] = []
+    told = problem is not None and not is_parked(spec, memory)
+    if memory.calling:
+        effects += [fx.StopCall(), record_call(spec, memory, drained=drained)]
+        memory.calling = False
+    memory.state = ERROR
+    total = memory.total
+    effects.append(fx.CloseTurn(outcome, reason, total.usage, total.usage_source, total.cost_usd, problem))
+    if problem is not None and told:
+        effects.append(fx.Reject(problem) if memory.committed_by is None else fx.SendError(problem))
+    return effects
+
+
+def is_parked(spec: TurnSpec, memory: Memory) -> bool:
+    return memory.state is HOST_TOOL_WAIT and spec.host == "park"
+
+
+def on_cancel(spec: TurnSpec, memory: Memory, event: ev.Cancel) -> list[fx.Effect]:
+    problem = None
+    if event.reason == "shutdown":
+        problem = Problem(
+            code="server_shutdown", message="The server is shutting down.", retry_after=RETRY_SECONDS
+        )
+    elif event.reason == "cancelled":
+        problem = Problem(code="turn_cancelled", message="The turn was cancelled.", retryable=False)
+    return fail(spec, memory, problem, outcome="cancelled", reason=event.reason, drained=event.drained)
+
+
+def on_server_failed(spec: TurnSpec, memory: Memory, event: ev.ServerFailed) -> list[fx.Effect]:
+    if is_parked(spec, memory):
+        # The park was not written, so what was to follow it has not happened: the response has not
+        # ended, and one that was to be committed at its end has not been committed.
+        memory.state = STREAMING
+        if memory.committed_by == "end":
+            memory.committed_by = None
+    problem = Problem(code=event.code, message=event.message, retry_after=RETRY_SECONDS)
+    return fail(spec, memory, problem, outcome="failed", reason=event.code)
