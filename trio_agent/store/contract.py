@@ -1,0 +1,150 @@
+"""What the turn needs of a store: rows that are durable when the call returns.
+
+Times are seconds since the epoch (UTC, float), money is an exact decimal, blobs are opaque here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from trio_agent.statemachine.conversation import Usage
+
+
+class StoreError(Exception):
+    """The store could not do what was asked. The message says what to do and is fit for a client."""
+
+
+class StateAt(Struct, frozen=True):
+    """A state that a turn was in, since `at`."""
+
+    state: str
+    at: float
+
+
+class TurnRow(Struct, frozen=True, kw_only=True):
+    """One turn. `outcome` is `running` until the turn ends; `state` is where it stands or ended.
+
+    `owner` is the key that made the turn ("" on a server without keys). `model` is the name that the
+    caller used; `provider` and `served_model` are what really served it. `tools` lists the server-side
+    tools that ran.
+    """
+
+    id: str
+    face: str
+    model: str
+    created_at: float
+    outcome: str = "running"
+    owner: str = ""
+    session_id: str | None = None
+    provider: str | None = None
+    served_model: str | None = None
+    reason: str | None = None
+    state: str = "new"
+    committed_by: str | None = None
+    states: tuple[StateAt, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    usage: Usage = Usage()
+    usage_source: str = "unknown"
+    cost_usd: Decimal | None = None
+    error: dict[str, Any] | None = None
+    routing: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    ended_at: float | None = None
+
+
+class CallRow(Struct, frozen=True, kw_only=True):
+    """One model call of a turn, attempts counted apart."""
+
+    turn_id: str
+    number: int
+    attempt: int
+    provider: str
+    model: str
+    started_at: float
+    ended_at: float
+    usage: Usage = Usage()
+    usage_source: str = "unknown"
+    cost_usd: Decimal | None = None
+    finish_reason: str | None = None
+    failure: dict[str, Any] | None = None
+    response_id: str | None = None
+    served_model: str | None = None
+
+
+class ParkRow(Struct, frozen=True, kw_only=True):
+    """A turn that waits for the caller's tools.
+
+    `call_ids` are the tool calls that are owed. `history` is a digest of the conversation as the client
+    saw it, `snapshot` the machine, `context` what else the turn needs to go on.
+    """
+
+    turn_id: str
+    owner: str
+    call_ids: tuple[str, ...]
+    history: str
+    model: str
+    snapshot: bytes
+    created_at: float
+    expires_at: float
+    context: bytes = b""
+
+
+class ReasoningRow(Struct, frozen=True, kw_only=True):
+    """Reasoning that a client's wire cannot carry, kept by the id of the tool call it led to.
+
+    `origin` is `<provider>/<model>`; `message` is the assistant message as the model wrote it (JSON).
+    """
+
+    tool_call_id: str
+    owner: str
+    origin: str
+    message: bytes
+    created_at: float
+
+
+class Store(Protocol):
+    """Durable state. Every method raises StoreError when the store is out of reach or full."""
+
+    async def open_turn(self, row: TurnRow) -> None:
+        """Write the row of a turn that begins or, if it exists (a resumed turn), of one that goes on."""
+
+    async def close_turn(
+        self, row: TurnRow, calls: Sequence[CallRow], reasoning: Sequence[ReasoningRow] = ()
+    ) -> None:
+        """Write a turn's outcome with its model calls, in one transaction; insert it if it is new.
+
+        Reasoning is kept with it where the turn ended after handing out tool calls.
+        """
+
+    async def park_turn(
+        self, row: TurnRow, calls: Sequence[CallRow], park: ParkRow, reasoning: Sequence[ReasoningRow]
+    ) -> None:
+        """Write outcome `parked`, the model calls, the snapshot and the reasoning, in one transaction."""
+
+    async def find_parks(self, owner: str, call_ids: Sequence[str]) -> list[ParkRow]:
+        """The unexpired parks of `owner` that wait for any of these calls. Takes none of them."""
+
+    async def take_park(self, turn_id: str, now: float) -> bool:
+        """Take a park for resuming; at most one caller ever gets True. The turn's row becomes `running`."""
+
+    async def expire_parks(self, now: float) -> int:
+        """Close the turns whose park has expired as `abandoned`; returns how many."""
+
+    async def sweep(self, now: float) -> None:
+        """Forget what is past its time, and close the turns of processes that died; called hourly."""
+
+    async def find_reasoning(self, owner: str, tool_call_ids: Sequence[str]) -> list[ReasoningRow]: ...
+
+    async def get_turn(self, turn_id: str) -> TurnRow | None: ...
+
+    async def list_turns(self, *, limit: int = 100) -> list[TurnRow]:
+        """The newest turns first."""
+
+    async def list_calls(self, turn_id: str) -> list[CallRow]: ...
+
+    async def count_turns(self, outcome: str) -> int:
+        """How many turns have this outcome now."""

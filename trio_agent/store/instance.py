@@ -1,0 +1,87 @@
+"""Crash recovery: which open stores are alive, and what the dead ones left running.
+
+Every open store is an instance: a row in `instances` and a lock that the kernel drops when its process
+ends, however it ends. A `running` turn names its instance. Where the lock can be taken, the instance is
+dead and its turns are closed as `abandoned`. Parked turns belong to nobody and survive.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+from trio_agent.store.contract import StoreError
+from trio_agent.store.files import FileLock, instance_ids, instance_lock_path
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+_ABANDON = """
+    UPDATE turns SET outcome = 'abandoned', reason = 'crash', ended_at = ?, instance = NULL
+    WHERE outcome = 'running' AND (instance IS NULL OR instance NOT IN (SELECT id FROM instances))
+"""
+
+
+class Instance:
+    """An open store, alive for as long as its lock is held.
+
+    All methods run in a worker thread, behind the gate, so that nobody looks for dead instances while
+    another one comes or goes.
+    """
+
+    def __init__(self, database: Path, instance_id: str) -> None:
+        """Raises ValueError for an id that cannot be part of a file name."""
+        if not _SAFE_ID.fullmatch(instance_id):
+            raise ValueError(f"instance_id {instance_id!r} must be 1 to 100 of letters, digits and _ . -")
+        self.id = instance_id
+        self._database = database
+        self._lock = FileLock(instance_lock_path(database, instance_id))
+
+    def join(self, connection: sqlite3.Connection, now: float) -> int:
+        """Become alive, then close what dead instances left; returns how many turns were closed.
+
+        Raises StoreError when a living instance has the same id.
+        """
+        if not self._lock.acquire(0):
+            self._lock.close()
+            raise StoreError(
+                f"The instance id {self.id!r} is in use by a running process. Choose another one."
+            )
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            # A dead instance may have had our id: without its row, what it left counts as abandoned.
+            connection.execute("DELETE FROM instances WHERE id = ?", (self.id,))
+            closed = self.recover(connection, now)
+            connection.execute("INSERT INTO instances (id, started_at) VALUES (?, ?)", (self.id, now))
+            connection.execute("COMMIT")
+        except BaseException:
+            self._lock.remove()
+            raise
+        return closed
+
+    def recover(self, connection: sqlite3.Connection, now: float) -> int:
+        """Close the turns of dead instances, inside the caller's transaction; returns how many.
+
+        If that transaction is rolled back, the dead are found again the next time.
+        """
+        known = {instance_id for (instance_id,) in connection.execute("SELECT id FROM instances")}
+        for other in (known | instance_ids(self._database)) - {self.id}:
+            lock = FileLock(instance_lock_path(self._database, other))
+            if lock.acquire(0):
+                connection.execute("DELETE FROM instances WHERE id = ?", (other,))
+                lock.remove()
+            else:
+                lock.close()
+        return connection.execute(_ABANDON, (now,)).rowcount
+
+    def leave(self, connection: sqlite3.Connection, now: float) -> None:
+        """End in good order. Turns whose end was never recorded are closed as after a crash."""
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM instances WHERE id = ?", (self.id,))
+        connection.execute(_ABANDON, (now,))
+        connection.execute("COMMIT")
+        self._lock.remove()
+
+    def drop(self) -> None:
+        """Let go of the lock without a word; whoever looks next finds a dead instance."""
+        self._lock.close()

@@ -1,0 +1,345 @@
+"""The embedded store: one SQLite database in WAL mode, written by one task, read beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from trio_agent.store import rows
+from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, Store, StoreError, TurnRow
+from trio_agent.store.failures import explain
+from trio_agent.store.files import Gate, gate_path, make_private_database, make_private_folder
+from trio_agent.store.instance import Instance
+from trio_agent.store.readers import Readers
+from trio_agent.store.schema import connect_reader, connect_writer, load_migrations, migrate
+from trio_agent.store.writer import Writer
+
+REASONING_KEPT_S: Final = 30 * 24 * 3600.0
+"""Reasoning is kept this long, in seconds; conversations older than that lose it."""
+
+_READERS: Final = 2
+_ROWS_PER_SWEEP: Final = 200
+
+_EXPIRED: Final = "SELECT turn_id FROM parks WHERE expires_at <= ? ORDER BY expires_at, turn_id LIMIT ?"
+
+
+class SqliteStore(Store):
+    """A store in one SQLite database. Made by `open_store`.
+
+    A write is on the disk when its method returns. `Cancelled` out of a writing method means that
+    nothing was written; see `Writer.submit`. Every method raises StoreError.
+    """
+
+    def __init__(
+        self, writer: Writer, readers: Readers, instance: Instance, now: Callable[[], float], recovered: int
+    ) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._instance = instance
+        self._now = now
+        self.recovered = recovered
+        """How many turns of crashed processes were closed as `abandoned` when the store was opened."""
+
+    async def open_turn(self, row: TurnRow) -> None:
+        """Write the row of a turn that begins or goes on, as `running` in this instance."""
+        values = rows.turn_values(row, "running", self._instance.id)
+        await self._writer.submit(
+            lambda db: db.execute(rows.PUT_TURN, values), undo=self._undo_running(row.id)
+        )
+
+    async def close_turn(
+        self, row: TurnRow, calls: Sequence[CallRow], reasoning: Sequence[ReasoningRow] = ()
+    ) -> None:
+        """Write a turn's outcome, its model calls and its reasoning; a park of the turn is gone then.
+
+        A repeat replaces what it repeats. Raises ValueError for an outcome that ends nothing.
+        """
+        if row.outcome in ("running", "parked"):
+            raise ValueError(f"a turn cannot be closed as {row.outcome!r}")
+        write = _ending(row, row.outcome, calls, reasoning)
+
+        def close(db: sqlite3.Connection) -> None:
+            write(db)
+            db.execute("DELETE FROM parks WHERE turn_id = ?", (row.id,))
+
+        await self._writer.submit(close)
+
+    async def park_turn(
+        self, row: TurnRow, calls: Sequence[CallRow], park: ParkRow, reasoning: Sequence[ReasoningRow]
+    ) -> None:
+        """Write outcome `parked`, whatever `row.outcome` says, with calls, snapshot and reasoning.
+
+        An earlier park of the turn is replaced. Raises ValueError for a park of another turn.
+        """
+        if park.turn_id != row.id:
+            raise ValueError(f"the park of turn {park.turn_id!r} does not belong to turn {row.id!r}")
+        write = _ending(row, "parked", calls, reasoning)
+        values = rows.park_values(park)
+        owed = [(park.owner, call_id, park.turn_id) for call_id in dict.fromkeys(park.call_ids)]
+
+        def put(db: sqlite3.Connection) -> None:
+            write(db)
+            db.execute(rows.PUT_PARK, values)
+            db.execute("DELETE FROM park_calls WHERE turn_id = ?", (park.turn_id,))
+            db.executemany("INSERT INTO park_calls (owner, call_id, turn_id) VALUES (?, ?, ?)", owed)
+
+        await self._writer.submit(put)
+
+    async def find_parks(self, owner: str, call_ids: Sequence[str]) -> list[ParkRow]:
+        """The unexpired parks of `owner` that wait for any of these calls, the newest first."""
+        found = await self._select(
+            f"SELECT {rows.PARK_COLUMNS} FROM parks WHERE expires_at > ? AND turn_id IN ("  # noqa: S608 -- constants
+            "SELECT turn_id FROM park_calls WHERE owner = ? AND call_id IN (SELECT value FROM json_each(?))"
+            ") ORDER BY created_at DESC, turn_id DESC",
+            (self._now(), owner, _list_of(call_ids)),
+        )
+        return [rows.park_of(values) for values in found]
+
+    async def take_park(self, turn_id: str, now: float) -> bool:
+        """Take an unexpired park; at most one caller, in whatever process, ever gets True.
+
+        Deleting the park is the taking, in one transaction with the turn's return to `running`. If the
+        process dies after that, the turn is `abandoned` like any running one, and a repeat of the
+        client's request finds no park and is an ordinary turn.
+        """
+
+        def take(db: sqlite3.Connection) -> bool:
+            taken = db.execute(
+                "DELETE FROM parks WHERE turn_id = ? AND expires_at > ?", (turn_id, now)
+            ).rowcount
+            if taken:
+                db.execute(
+                    "UPDATE turns SET outcome = 'running', reason = NULL, ended_at = NULL, instance = ? "
+                    "WHERE id = ?",
+                    (self._instance.id, turn_id),
+                )
+            return taken == 1
+
+        return await self._writer.submit(take, undo=self._undo_running(turn_id))
+
+    async def expire_parks(self, now: float) -> int:
+        """Close the turns whose park has expired (`abandoned`, `host_tool_timeout`); returns how many."""
+
+        def expire(db: sqlite3.Connection) -> tuple[int, int]:
+            due = db.execute(_EXPIRED, (now, _ROWS_PER_SWEEP)).fetchall()
+            closed = 0
+            for (turn_id,) in due:
+                closed += db.execute(
+                    "UPDATE turns SET outcome = 'abandoned', reason = 'host_tool_timeout', ended_at = ? "
+                    "WHERE id = ? AND outcome = 'parked'",
+                    (now, turn_id),
+                ).rowcount
+                db.execute("DELETE FROM parks WHERE turn_id = ?", (turn_id,))
+            return len(due), closed
+
+        closed_in_all = 0
+        while True:
+            due, closed = await self._writer.submit(expire)
+            closed_in_all += closed
+            if due < _ROWS_PER_SWEEP:
+                return closed_in_all
+
+    async def sweep(self, now: float) -> None:
+        """Hourly housekeeping: forget old reasoning, and close what processes left that died since.
+
+        Deletes in small transactions, so that turns don't wait behind it.
+        """
+
+        def forget(db: sqlite3.Connection) -> int:
+            return db.execute(
+                "DELETE FROM reasoning WHERE rowid IN "
+                "(SELECT rowid FROM reasoning WHERE created_at < ? ORDER BY created_at LIMIT ?)",
+                (now - REASONING_KEPT_S, _ROWS_PER_SWEEP),
+            ).rowcount
+
+        await self._writer.submit(lambda db: self._instance.recover(db, now))
+        while await self._writer.submit(forget) == _ROWS_PER_SWEEP:
+            pass
+
+    async def find_reasoning(self, owner: str, tool_call_ids: Sequence[str]) -> list[ReasoningRow]:
+        """What is kept of `owner` for these calls, in the order of the ids; missing ones are left out."""
+        found = await self._select(
+            f"SELECT {rows.REASONING_COLUMNS} FROM json_each(?) AS asked CROSS JOIN reasoning "  # noqa: S608 -- constants
+            "ON reasoning.owner = ? AND reasoning.tool_call_id = asked.value ORDER BY asked.key",
+            (_list_of(tool_call_ids), owner),
+        )
+        return [rows.reasoning_of(values) for values in found]
+
+    async def get_turn(self, turn_id: str) -> TurnRow | None:
+        found = await self._select(f"SELECT {rows.TURN_COLUMNS} FROM turns WHERE id = ?", (turn_id,))  # noqa: S608 -- constants
+        return rows.turn_of(found[0]) if found else None
+
+    async def count_turns(self, outcome: str) -> int:
+        """How many turns have this outcome now."""
+        found = await self._select("SELECT count(*) FROM turns WHERE outcome = ?", (outcome,))
+        return int(found[0][0])
+
+    async def list_turns(
+        self,
+        *,
+        limit: int = 100,
+        owner: str | None = None,
+        session_id: str | None = None,
+        outcome: str | None = None,
+        model: str | None = None,
+        after: str | None = None,
+    ) -> list[TurnRow]:
+        """The newest turns first, at most `limit`.
+
+        Filters that are not `None` must all match. `after` is the id of the last turn of the page
+        before; an unknown one gives an empty page.
+        """
+        filters = {"owner": owner, "session_id": session_id, "outcome": outcome, "model": model}
+        wanted = {column: value for column, value in filters.items() if value is not None}
+        terms = [f"{column} = ?" for column in wanted]
+        if owner:
+            terms.append("owner <> ''")  # So that the partial index can serve.
+        values: list[Any] = list(wanted.values())
+        if after is not None:
+            terms.append("(created_at, id) < (SELECT created_at, id FROM turns WHERE id = ?)")
+            values.append(after)
+        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+        found = await self._select(
+            f"SELECT {rows.TURN_COLUMNS} FROM turns {where} ORDER BY created_at DESC, id DESC LIMIT ?",  # noqa: S608 -- constants
+            (*values, max(0, limit)),
+        )
+        return [rows.turn_of(values) for values in found]
+
+    async def list_calls(self, turn_id: str) -> list[CallRow]:
+        """The model calls of a turn in the order in which they were written."""
+        found = await self._select(
+            f"SELECT {rows.CALL_COLUMNS} FROM calls WHERE turn_id = ? ORDER BY number, rowid",  # noqa: S608 -- constants
+            (turn_id,),
+        )
+        return [rows.call_of(values) for values in found]
+
+    async def _select(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return await self._readers.read(lambda db: db.execute(sql, values).fetchall())
+
+    def _undo_running(self, turn_id: str) -> Callable[[sqlite3.Connection], object]:
+        """Closes a turn whose owner was told that it could not be opened, though it was."""
+        values = (self._now(), turn_id, self._instance.id)
+        return lambda db: db.execute(
+            "UPDATE turns SET outcome = 'abandoned', reason = 'store_timeout', ended_at = ?, instance = NULL "
+            "WHERE id = ? AND outcome = 'running' AND instance = ?",
+            values,
+        )
+
+
+def _list_of(ids: Sequence[str]) -> str:
+    """Ids as one parameter for `json_each`, each once, in order.
+
+    An id with a NUL in it is left out: SQLite would cut it there and find another one's row.
+    """
+    return rows.to_json([item for item in dict.fromkeys(ids) if "\0" not in item])
+
+
+def _ending(
+    row: TurnRow, outcome: str, calls: Sequence[CallRow], reasoning: Sequence[ReasoningRow]
+) -> Callable[[sqlite3.Connection], None]:
+    if strangers := {call.turn_id for call in calls} - {row.id}:
+        raise ValueError(f"model calls of {sorted(strangers)} do not belong to turn {row.id!r}")
+    turn = rows.turn_values(row, outcome, None)
+    call_values = [rows.call_values(call) for call in calls]
+    reasoning_values = [rows.reasoning_values(kept) for kept in reasoning]
+
+    def write(db: sqlite3.Connection) -> None:
+        db.execute(rows.PUT_TURN, turn)
+        db.executemany(rows.PUT_CALL, call_values)
+        db.executemany(rows.PUT_REASONING, reasoning_values)
+
+    return write
+
+
+class _Opened:
+    """What `open_store` has opened in the worker thread."""
+
+    def __init__(self, path: Path, instance_id: str, now: float, time_limit: float) -> None:
+        """Open everything or nothing. Raises StoreError, sqlite3.Error, OSError and ValueError."""
+        with ExitStack() as undo:
+            database = path.resolve()
+            self.instance = Instance(database, instance_id)
+            make_private_folder(database.parent)
+            self.gate = Gate(gate_path(database), time_limit / 2)
+            undo.callback(self.gate.close)
+            with self.gate.held():
+                make_private_database(database)
+                self.connection = connect_writer(database, time_limit / 4)
+                undo.callback(self.connection.close)
+                migrate(self.connection, load_migrations())
+                self.recovered = self.instance.join(self.connection, now)
+                undo.callback(self.instance.drop)
+                self.read_connections: list[sqlite3.Connection] = []
+                for _ in range(_READERS):
+                    self.read_connections.append(connect_reader(database, time_limit / 4))
+                    undo.callback(self.read_connections[-1].close)
+            undo.pop_all()
+
+    def close(self, readers: Readers, now: float) -> None:
+        """Close everything, the writing connection last: whoever closes last makes a checkpoint."""
+        with ExitStack() as stack:
+            stack.callback(self.gate.close)
+            stack.callback(self.instance.drop)
+            stack.callback(self.connection.close)
+            readers.close()
+            try:
+                with self.gate.held():
+                    self.instance.leave(self.connection, now)
+                    self.connection.close()
+            except (sqlite3.Error, OSError, StoreError):
+                pass  # Nothing more can be written; the next process to open the store cleans up.
+
+
+@asynccontextmanager
+async def open_store(
+    path: Path, *, instance_id: str, now: Callable[[], float], write_timeout: float = 10.0
+) -> AsyncIterator[SqliteStore]:
+    """The store in the SQLite database `path`, made if it is missing, its folder too.
+
+    Several processes may have one store open. Turns that crashed processes left running are closed as
+    `abandoned` first. What the block raises comes out as it is, not in an exception group.
+
+    Args:
+        path: of the database file; readable by its owner alone. The folder is made with mode 0700.
+        instance_id: unique to this opening, of letters, digits and `_ . -`.
+        now: the time in seconds since the epoch. Called in Trio's thread only.
+        write_timeout: seconds after which a write or a read that the disk does not answer fails.
+
+    Raises:
+        StoreError: the store cannot be opened; the message names the path and says what to do.
+        ValueError: `instance_id` cannot be part of a file name.
+    """
+    try:
+        opened = await trio.to_thread.run_sync(
+            _Opened, path, instance_id, now(), write_timeout, limiter=trio.CapacityLimiter(1)
+        )
+    except (StoreError, sqlite3.Error, OSError) as error:
+        raise StoreError(f"Cannot open the store {path}: {explain(error)}") from error
+    readers = Readers(opened.read_connections, read_timeout=write_timeout)
+    writer = Writer(
+        opened.connection,
+        opened.gate,
+        write_timeout=write_timeout,
+        farewell=lambda at: opened.close(readers, at),
+    )
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.run)
+            try:
+                yield SqliteStore(writer, readers, opened.instance, now, opened.recovered)
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                await writer.aclose(now())
+    except BaseExceptionGroup as group:
+        if failure is None or group.exceptions != (failure,):
+            raise
+    if failure is not None:
+        raise failure
