@@ -1,0 +1,93 @@
+"""`trio-agent config check`: what is right is shown without secrets, what is wrong is told in full."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from trio_agent.cli import main
+
+GOOD = '{"providers": {"openai": {"config": {"api_key": "hunter2"}}}, "server": {"api_key": "${K}"}}'
+BAD = '{"providers": {"openai": {"confg": {}}}, "server": {"api_key": "${NOT_SET_ANYWHERE}"}}'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "host_config.json"
+
+
+def check(*args: str, **env: str | None) -> Result:
+    return CliRunner().invoke(main, ["config", "check", *args], env={"TRIO_AGENT_CONFIG": None, **env})
+
+
+def test_a_right_configuration_is_printed_masked(path: Path) -> None:
+    """Standard output is the configuration in effect, as JSON; the verdict goes to standard error."""
+    path.write_text(GOOD, encoding="utf-8")
+    result = check("--config", str(path), K="swordfish")
+    assert result.exit_code == 0
+    shown = json.loads(result.stdout)
+    assert shown["server"]["turn_timeout"] == 600.0
+    assert shown["server"]["api_key"] == "${K}"
+    assert "hunter2" not in result.output
+    assert "swordfish" not in result.output
+    assert "well" in result.stderr
+
+
+def test_a_wrong_configuration_is_told_in_full(path: Path) -> None:
+    """Every problem is on standard error, nothing on standard output, and the exit code is 2."""
+    path.write_text(BAD, encoding="utf-8")
+    result = check("--config", str(path))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "providers.openai.confg" in result.stderr
+    assert "NOT_SET_ANYWHERE" in result.stderr
+
+
+def test_the_path_may_come_from_the_environment(path: Path) -> None:
+    """TRIO_AGENT_CONFIG names the file where no flag does; the flag wins."""
+    path.write_text("{}", encoding="utf-8")
+    assert check(TRIO_AGENT_CONFIG=str(path)).exit_code == 0
+    assert check("--config", str(path), TRIO_AGENT_CONFIG="/nowhere").exit_code == 0
+
+
+def test_no_path_is_wrong_usage() -> None:
+    """There is no implicit file."""
+    result = check()
+    assert result.exit_code == 2
+    assert "TRIO_AGENT_CONFIG" in result.stderr
+
+
+def test_a_missing_file_is_a_problem_like_any_other(path: Path) -> None:
+    """It has its code, and the exit code is 2."""
+    result = check("--config", str(path))
+    assert result.exit_code == 2
+    assert "config_unreadable" in result.stderr
+
+
+def test_json_output_of_a_right_configuration(path: Path) -> None:
+    """One object with the verdict and the masked configuration."""
+    path.write_text(GOOD, encoding="utf-8")
+    result = check("--config", str(path), "--json", K="swordfish")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["valid"], found["problems"]) == (0, True, [])
+    assert found["config"]["providers"]["openai"]["module"] == "openai"
+    assert "hunter2" not in result.stdout
+
+
+def test_json_output_of_a_wrong_configuration(path: Path) -> None:
+    """One object with every problem in all its parts, on standard output, and the exit code is still 2."""
+    path.write_text(BAD, encoding="utf-8")
+    result = check("--config", str(path), "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["valid"], found["config"]) == (2, False, None)
+    assert found["problems"][0] == {
+        "code": "config_unknown_key",
+        "path": "providers.openai.confg",
+        "message": 'there is no key "confg" here',
+        "expected": "one of module, config",
+        "suggestion": "config",
+        "remedy": "write it `config`",
+    }
+    assert found["problems"][1]["code"] == "config_missing_variable"

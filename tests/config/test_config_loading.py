@@ -1,0 +1,166 @@
+"""A configuration that is right becomes the values that the program uses."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trio_agent.config.load import load_config, parse_config
+from trio_agent.config.problems import ConfigError
+from trio_agent.config.schema import Config, ProviderConfig, ServerConfig
+from trio_agent.config.source import MAX_BYTES
+from trio_agent.statemachine.money import Price
+
+
+def test_an_empty_configuration_is_all_defaults() -> None:
+    """`{}` is right by itself, and equal to a Config that was made without arguments."""
+    config = parse_config("{}", {})
+    assert config == Config()
+    assert config.server == ServerConfig()
+    assert (config.providers, config.provider, config.store.path) == ({}, None, None)
+
+
+def test_a_configuration_made_by_hand_knows_its_modules() -> None:
+    """A provider's module is its id where nothing else is said, whoever made the Config."""
+    config = Config(providers={"openai": ProviderConfig(), "lab": ProviderConfig(module="vllm")})
+    assert {id_: provider.module for id_, provider in config.providers.items()} == {
+        "openai": "openai",
+        "lab": "vllm",
+    }
+
+
+def test_every_section_is_read() -> None:
+    """Values of all kinds arrive with the right type: seconds as floats, money as exact decimals."""
+    config = parse_config(
+        {
+            "providers": {"b": {"config": {"models": ["m"]}}, "a": {"module": "openai"}},
+            "provider": {"module": "ollama"},
+            "server": {"preflight_timeout": 0, "in_stream_errors": "both", "cors_origins": ["app://x"]},
+            "agent": {"max_cost_usd": "0.10", "tools": ["clock", "pkg.mod:fn"], "system_prompt": ""},
+            "host_tools": [{"name": "read_file", "parameters": {"type": "object"}}],
+            "routing": {"aliases": {"d": "a/m"}, "roles": {"fast": ["x", "y"]}},
+            "prices": {"m": {"input": "3e-6", "output": "0.000015", "reasoning": "0"}},
+            "store": {"url": "sqlite:///var/lib/t%20t.db"},
+        },
+        {},
+    )
+    assert list(config.providers) == ["b", "a"]
+    assert [provider.module for provider in config.providers.values()] == ["b", "openai"]
+    assert config.providers["b"].config == {"models": ["m"]}
+    assert config.provider is not None
+    assert config.provider.module == "ollama"
+    assert isinstance(config.server.preflight_timeout, float)
+    assert config.server.cors_origins == ("app://x",)
+    assert config.agent.max_cost_usd == Decimal("0.10")
+    assert config.agent.tools == ("clock", "pkg.mod:fn")
+    assert config.host_tools[0].parameters == {"type": "object"}
+    assert config.routing.roles == {"fast": ("x", "y")}
+    assert config.prices["m"].price() == Price(
+        input=Decimal("0.000003"), output=Decimal("0.000015"), reasoning=Decimal(0)
+    )
+    assert config.store.path == Path("/var/lib/t t.db")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///data/t.db", "sqlite:////data/t.db"])
+def test_three_and_four_slashes_name_the_same_file(url: str) -> None:
+    """Both spellings of an absolute path that people know are taken."""
+    assert parse_config({"store": {"url": url}}, {}).store.path == Path("/data/t.db")
+
+
+# (text, environment, value)
+SUBSTITUTIONS = [
+    ("${A}", {"A": "x"}, "x"),
+    ("Bearer ${A}-${B}!", {"A": "x", "B": "y"}, "Bearer x-y!"),
+    ("${A}", {"A": ""}, ""),
+    ("${A}", {"A": "${B}", "B": "no"}, "${B}"),
+    ("$${A}", {"A": "no"}, "${A}"),
+    ("$$${A}", {"A": "no"}, "$${A}"),
+    ("$${", {}, "${"),
+    ("${A}$${A}", {"A": "x"}, "x${A}"),
+    ("$A $ $$ {A} }", {"A": "no"}, "$A $ $$ {A} }"),
+]
+
+
+@pytest.mark.parametrize(("text", "env", "value"), SUBSTITUTIONS)
+def test_variables_are_put_in_once(text: str, env: dict[str, str], value: str) -> None:
+    """`${NAME}` is replaced wherever it stands, `$${` is a literal, and what came in is not read again."""
+    source = {"agent": {"system_prompt": text}, "providers": {"p": {"config": {"deep": [{"x": text}]}}}}
+    config = parse_config(source, env)
+    assert config.agent.system_prompt == value
+    assert config.providers["p"].config == {"deep": [{"x": value}]}
+
+
+def test_keys_are_not_substituted() -> None:
+    """`${NAME}` in a key stays as it is: names are never secrets."""
+    assert parse_config({"routing": {"aliases": {"${A}": "m"}}}, {}).routing.aliases == {"${A}": "m"}
+
+
+@pytest.mark.parametrize("source", [b"\xef\xbb\xbf{}", "\ufeff{}", b"{}", "{}", {}], ids=repr)
+def test_all_forms_of_a_source_are_read(source: Any) -> None:
+    """Bytes, text and mappings, with or without a byte order mark."""
+    assert parse_config(source, {}) == Config()
+
+
+def test_a_mappings_tuples_are_lists() -> None:
+    """An embedding program may write what Python writes naturally."""
+    assert parse_config({"agent": {"tools": ("a", "b")}}, {}).agent.tools == ("a", "b")
+
+
+def test_the_sources_values_are_not_shared() -> None:
+    """Changing the mapping afterwards does not change the configuration."""
+    settings = {"models": ["m"]}
+    config = parse_config({"providers": {"p": {"config": settings}}}, {})
+    settings["models"].append("n")
+    assert config.providers["p"].config == {"models": ["m"]}
+
+
+def test_a_representation_shows_no_secret() -> None:
+    """A configuration that ends in a log line tells nothing."""
+    config = parse_config(
+        {
+            "providers": {"p": {"config": {"api_key": "hunter2"}}},
+            "provider": {"module": "x", "config": {"api_key": "hunter2"}},
+            "server": {"api_key": "hunter2"},
+        },
+        {},
+    )
+    shown = repr([config, config.provider, config.server, *config.providers.values()])
+    assert "hunter2" not in shown
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    """The path of a file and the environment make a configuration."""
+    path = tmp_path / "host_config.json"
+    path.write_text('{"server": {"api_key": "${K}"}}', encoding="utf-8")
+    assert load_config(path, {"K": "v"}).server.api_key == "v"
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """The report names the file and the reason."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "none.json", {})
+    (problem,) = caught.value.problems
+    assert problem.code == "config_unreadable"
+    assert "none.json: No such file" in problem.message
+
+
+@pytest.mark.parametrize("name", [".", "file.json/below", "nul\0byte"])
+def test_a_path_that_is_no_file_is_told(tmp_path: Path, name: str) -> None:
+    """Folders, paths through files and impossible names are reports, not crashes."""
+    (tmp_path / "file.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / name, {})
+    assert [problem.code for problem in caught.value.problems] == ["config_unreadable"]
+
+
+def test_a_huge_file_is_refused(tmp_path: Path) -> None:
+    """A megabyte is the limit, met before anything is parsed."""
+    path = tmp_path / "huge.json"
+    path.write_bytes(json.dumps({"agent": {"system_prompt": "x" * MAX_BYTES}}).encode())
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    assert [problem.code for problem in caught.value.problems] == ["config_unreadable"]
