@@ -1,0 +1,303 @@
+"""Anthropic's stream events into call events.
+
+One `MessagesDecoder` reads one answer. What the events mean is taken from Anthropic's streaming
+documentation and the types of its SDK:
+
+- `end_turn` and `stop_sequence` finish with `stop`, or with `tool_calls` where the answer holds calls.
+- `tool_use` finishes with `tool_calls`.
+- `max_tokens` and `model_context_window_exceeded` finish with `length`. So does `pause_turn`: the vendor
+  paused a long turn, so the answer is not whole and may be continued.
+- `refusal` finishes with `content_filter`; the vendor's explanation, where it gives one, is refusal text.
+- None, or one that is not known here, is read like `end_turn`: `message_stop` has said that the message
+  is whole.
+
+Blocks of types that are not known here (the vendor's own server tools, for one) are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from trio_agent.providers.contract import UpstreamError
+from trio_agent.providers.upstream_failure import ErrorDetails
+from trio_agent.statemachine.conversation import Usage
+from trio_agent.statemachine.events import (
+    CallEvent,
+    CallFinished,
+    FinishReason,
+    ReasoningDelta,
+    ReasoningEnded,
+    ReasoningSigned,
+    RedactedReasoning,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStarted,
+    UsageReported,
+)
+from trio_agent.wire import messages as wire
+from trio_agent.wire.sse import SSEEvent
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "pause_turn": "length",
+    "refusal": "content_filter",
+}
+
+# https://platform.claude.com/docs/en/api/errors: the status that each type of error has outside of a stream.
+ERROR_STATUS: dict[str, int] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+
+
+class _Block(msgspec.Struct):
+    """An open content block. `said` tells whether any of it has been passed on."""
+
+    said: bool = False
+
+
+class _Text(_Block):
+    pass
+
+
+class _Thinking(_Block):
+    signature: str = ""
+
+
+class _ToolUse(_Block):
+    tool_index: int = 0
+    whole_input: str = ""
+
+
+class _Skipped(_Block):
+    pass
+
+
+class MessagesDecoder:
+    """Turns the events of one answer into call events.
+
+    `finished` becomes true with `message_stop`; nothing that comes after it is read.
+
+    Args:
+        report: makes the failure for an error that the upstream reports in its answer.
+    """
+
+    def __init__(self, report: Callable[[ErrorDetails], UpstreamError]) -> None:
+        self.finished = False
+        self._report = report
+        self._blocks: dict[int, _Block] = {}
+        self._tool_calls = 0
+        self._usage = wire.MessageUsage()
+        self._id: str | None = None
+        self._model: str | None = None
+        self._stop_reason: str | None = None
+
+    def feed(self, events: Iterable[SSEEvent], out: list[CallEvent]) -> None:
+        """Append the call events in these server-sent events to `out`; none for a mere `ping`.
+
+        Raises:
+            UpstreamError: the upstream reported an error, or what came is not the format (`malformed`).
+                `out` then holds what came before.
+        """
+        for sse in events:
+            if self.finished:
+                break
+            try:
+                event = wire.decode_event(sse.data)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise UpstreamError("malformed", f"the upstream sent a broken event: {error}") from None
+            if event is not None:
+                self._receive(event, out)
+
+    def end(self) -> None:
+        """Say that the stream has ended.
+
+        Raises:
+            UpstreamError: `truncated`, since the upstream never said that its answer was complete.
+        """
+        if not self.finished:
+            raise UpstreamError("truncated", "the upstream's answer ended before it was complete")
+
+    def feed_whole(self, body: bytes) -> list[CallEvent]:
+        """The call events of an answer that came as one JSON object, though a stream was asked for.
+
+        Raises:
+            UpstreamError: the object is an error, or is not a message (`malformed`).
+        """
+        try:
+            message = wire.decode_message(body)
+            if message.type == "error":
+                raise self._report(_details(wire.decode_error(body).error))
+            blocks = [wire.decode_block(raw) for raw in message.content]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UpstreamError("malformed", f"the upstream sent a broken answer: {error}") from None
+        if message.type != "message":
+            raise UpstreamError("malformed", "the upstream's answer is neither a stream nor a message")
+        out: list[CallEvent] = []
+        self._receive(wire.MessageStart(wire.MessageStub(message.id, message.model)), out)
+        for index, block in enumerate(blocks):
+            self._receive(wire.ContentBlockStart(index, block), out)
+            self._receive(wire.ContentBlockStop(index), out)
+        change = wire.MessageChange(message.stop_reason, message.stop_details)
+        self._receive(wire.MessageDelta(change, message.usage), out)
+        self._receive(wire.MessageStop(), out)
+        return out
+
+    def _receive(self, event: wire.StreamEvent, out: list[CallEvent]) -> None:
+        match event:
+            case wire.ContentBlockDelta(index=index, delta=delta):
+                self._on_delta(index, delta, out)
+            case wire.ContentBlockStart(index=index, content_block=block):
+                self._on_block(index, block, out)
+            case wire.ContentBlockStop(index=index):
+                self._close(index, out)
+            case wire.MessageStart(message=message):
+                self._id, self._model = message.id, message.model
+                self._on_usage(message.usage, out)
+            case wire.MessageDelta(delta=change, usage=usage):
+                self._on_change(change, usage, out)
+            case wire.MessageStop():
+                for index in list(self._blocks):
+                    self._close(index, out)
+                out.append(CallFinished(self._finish_reason(), self._id, self._model))
+                self.finished = True
+            case wire.ErrorEvent(error=error):
+                raise self._report(_details(error))
+            case wire.Ping():
+                pass
+
+    def _on_block(self, index: int, block: wire.ContentBlock | None, out: list[CallEvent]) -> None:
+        self._close(index, out)
+        self._close_signed(out)
+        match block:
+            case wire.TextBlock(text=text):
+                self._blocks[index] = _Text()
+                if text:
+                    out.append(TextDelta(text))
+            case wire.ThinkingBlock(thinking=thinking, signature=signature):
+                self._blocks[index] = _Thinking(said=bool(thinking), signature=signature or "")
+                if thinking:
+                    out.append(ReasoningDelta(thinking))
+            case wire.RedactedThinkingBlock(data=data):
+                self._blocks[index] = _Skipped()
+                out.append(RedactedReasoning(data))
+            case wire.ToolUseBlock(id=call_id, name=name, input=raw):
+                if not call_id or not name:
+                    raise UpstreamError("malformed", "the upstream began a tool call without an id or a name")
+                tool = _ToolUse(tool_index=self._tool_calls, whole_input=bytes(raw).decode())
+                self._blocks[index] = tool
+                self._tool_calls += 1
+                out.append(ToolCallStarted(tool.tool_index, call_id, name))
+            case None:
+                self._blocks[index] = _Skipped()
+
+    def _on_delta(self, index: int, delta: wire.BlockDelta, out: list[CallEvent]) -> None:
+        block = self._blocks.get(index)
+        match block, delta:
+            case _Text(), wire.TextDelta(text=text):
+                if text:
+                    out.append(TextDelta(text))
+            case _Thinking(), wire.ThinkingDelta(thinking=thinking):
+                if thinking:
+                    block.said = True
+                    out.append(ReasoningDelta(thinking))
+            case _Thinking(), wire.SignatureDelta(signature=signature):
+                # The SDK sets the signature and does not append to it: the last one counts.
+                block.signature = signature
+            case _ToolUse(), wire.InputJSONDelta(partial_json=arguments):
+                if arguments:
+                    block.said = True
+                    out.append(ToolCallDelta(block.tool_index, arguments))
+            case _Skipped(), _:
+                pass
+            case None, _:
+                raise UpstreamError(
+                    "malformed", f"the upstream continued content block {index} without starting it"
+                )
+            case _:
+                raise UpstreamError("malformed", f"the upstream mixed two kinds of content in block {index}")
+
+    def _close(self, index: int, out: list[CallEvent]) -> None:
+        match self._blocks.pop(index, None):
+            case _Thinking(signature=signature) if signature:
+                out.append(ReasoningSigned(signature))
+            case _Thinking(said=True):
+                out.append(ReasoningEnded())
+            case _ToolUse(said=False, tool_index=tool_index, whole_input=whole_input):
+                # A call without arguments is `{}` on every wire; an empty string is not JSON.
+                out.append(ToolCallDelta(tool_index, whole_input if whole_input.startswith("{") else "{}"))
+            case _:
+                pass
+
+    def _close_signed(self, out: list[CallEvent]) -> None:
+        """Close signed thinking before another block begins: the signature is for what came just before."""
+        for index, block in list(self._blocks.items()):
+            if isinstance(block, _Thinking) and block.signature:
+                self._close(index, out)
+
+    def _on_change(
+        self, change: wire.MessageChange, usage: wire.MessageUsage | None, out: list[CallEvent]
+    ) -> None:
+        self._stop_reason = change.stop_reason or self._stop_reason
+        if (
+            change.stop_reason == "refusal"
+            and change.stop_details is not None
+            and change.stop_details.explanation
+        ):
+            out.append(RefusalDelta(change.stop_details.explanation))
+        self._on_usage(usage, out)
+
+    def _on_usage(self, usage: wire.MessageUsage | None, out: list[CallEvent]) -> None:
+        if usage is None:
+            return
+        # Counts are cumulative and a later report may leave out what did not change.
+        told = {
+            name: value for name in usage.__struct_fields__ if (value := getattr(usage, name)) is not None
+        }
+        self._usage = msgspec.structs.replace(self._usage, **told)
+        total = usage_of(self._usage)
+        if total.total_tokens:
+            out.append(UsageReported(total))
+
+    def _finish_reason(self) -> FinishReason:
+        reason = FINISH_REASONS.get(self._stop_reason or "", "stop")
+        return "tool_calls" if reason == "stop" and self._tool_calls else reason
+
+
+def usage_of(usage: wire.MessageUsage) -> Usage:
+    """Anthropic's counts in our convention: cache reads and writes are part of the input tokens."""
+    by_lifetime = usage.cache_creation or wire.CacheCreation()
+    short, long = by_lifetime.ephemeral_5m_input_tokens or 0, by_lifetime.ephemeral_1h_input_tokens or 0
+    written = usage.cache_creation_input_tokens
+    written = short + long if written is None else written
+    read = usage.cache_read_input_tokens or 0
+    details = usage.output_tokens_details or wire.OutputTokensDetails()
+    return Usage(
+        input_tokens=(usage.input_tokens or 0) + read + written,
+        output_tokens=usage.output_tokens or 0,
+        cached_input_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=min(long, written),
+        reasoning_tokens=details.thinking_tokens or 0,
+    )
+
+
+def _details(error: wire.ErrorObject) -> ErrorDetails:
+    return ErrorDetails(
+        message=error.message or None, type=error.type or None, status=ERROR_STATUS.get(error.type)
+    )
