@@ -1,0 +1,216 @@
+"""The quart-trio application under the faces: routes by Quart, turns at ASGI level, errors as JSON.
+
+A view returns a `TurnResponse` to take over the request: its `run(send)` does status, headers, body
+and clean-up in one frame, which a client that leaves cancels, whether or not anything was sent. Quart's
+own streaming opens resources in one frame and closes them in another that may never start.
+
+Under `serve_asgi` a request costs one task: the server cancels it, and the body is pulled by whoever
+reads it. Under another ASGI server, and Quart's test client, quart-trio's two tasks do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias, cast
+
+import trio
+from quart import has_request_context, has_websocket_context, request, websocket
+from quart.typing import ResponseTypes
+from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
+from quart_trio.wrappers import TrioResponse
+from quart_trio.wrappers.request import TrioBody
+from werkzeug.exceptions import HTTPException
+
+from .connection import CANCELS_ON_DISCONNECT
+from .failures import describe_errors, log
+from .replies import RenderError, error_code, error_message
+
+ASGISend: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+ASGIReceive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
+
+
+class TurnResponse(TrioResponse):
+    """A response that is made by a coroutine in the request's own frame.
+
+    Args:
+        run: called with ASGI's `send` after the view has returned. It sends `http.response.start` and
+            the body, and returns with everything it opened closed. Headers that hooks put on this
+            object (CORS) join those that it sends, which win. An exception before the start becomes
+            a JSON 500; after it, the connection is closed without the body's proper end.
+    """
+
+    def __init__(self, run: Callable[[ASGISend], Awaitable[None]]) -> None:
+        super().__init__()
+        self.headers.clear()
+        self.run = run
+
+
+class _Outgoing:
+    """ASGI `send` that knows whether the response has started."""
+
+    def __init__(self, send: ASGISend) -> None:
+        self._send = send
+        self.started = False
+        self.more_headers: list[tuple[bytes, bytes]] = []
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            present = {name.lower() for name, _ in message["headers"]}
+            joining = [header for header in self.more_headers if header[0] not in present]
+            message = {**message, "headers": [*message["headers"], *joining]}
+        await self._send(message)
+
+
+class _PulledBody(TrioBody):
+    """A request body that is read from the client only as fast as the view asks, up to a limit."""
+
+    def __init__(self, receive: ASGIReceive, expected_length: int | None, limit: int | None) -> None:
+        super().__init__(expected_length, limit)
+        self._receive = receive
+
+    async def _pull(self) -> None:
+        message = await self._receive()
+        self.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            self.set_complete()
+
+    async def _read_all(self) -> bytes:
+        while self._must_raise is None and not self._complete.is_set():
+            await self._pull()
+        if self._must_raise is not None:
+            self._data.clear()
+            raise self._must_raise
+        return bytes(self._data)
+
+    def __await__(self) -> Any:
+        return self._read_all().__await__()
+
+    async def __anext__(self) -> bytes:
+        if not self._data and not self._complete.is_set():
+            await self._pull()
+        if self._must_raise is None and self._complete.is_set() and not self._data:
+            raise StopAsyncIteration
+        return await super().__anext__()
+
+
+class TurnHTTPConnection(TrioASGIHTTPConnection):
+    """One HTTP request. Replaces quart-trio's two tasks where the server cancels on disconnect."""
+
+    app: TurnApp
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        if CANCELS_ON_DISCONNECT not in self.scope["extensions"]:
+            await super().__call__(receive, send)
+            return
+        outgoing = _Outgoing(send)
+        try:
+            await self._send_response(cast("Any", outgoing.send), await self._respond(receive, send))
+        except* Exception as errors:
+            if outgoing.started:
+                raise
+            _log_failure(self.scope["path"], errors)
+        if not outgoing.started:
+            await super()._send_response(send, self.app.error_response(500, self.scope["path"]))
+
+    async def _respond(self, receive: ASGIReceive, send: Any) -> ResponseTypes:
+        """Run the view. The request and its body are let go of with this frame."""
+        incoming = self._create_request_from_scope(send)
+        limit = self.app.config["MAX_CONTENT_LENGTH"]
+        length = incoming.content_length
+        if length is not None and length > limit:
+            return self.app.error_response(413, incoming.path)
+        incoming.body = _PulledBody(receive, length, limit)
+        return await self.app.handle_request(incoming)
+
+    async def _send_response(self, send: Any, response: ResponseTypes) -> None:
+        if not isinstance(response, TurnResponse):
+            await super()._send_response(send, response)
+            return
+        outgoing = _Outgoing(send)
+        outgoing.more_headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
+        await response.run(outgoing.send)
+
+
+class TurnWebsocketConnection(TrioASGIWebsocketConnection):
+    """One WebSocket. Messages wait in the socket, not in memory, while the view is busy."""
+
+    def __init__(self, app: QuartTrio, scope: Any) -> None:
+        super().__init__(app, scope)
+        self.send_channel, self.receive_channel = trio.open_memory_channel[bytes | str](0)
+
+
+class TurnApp(QuartTrio):
+    """A Quart application for an API: limits from arguments, JSON errors, no redirects, no static files.
+
+    `add_background_task` is not available: tasks belong in a nursery of the server.
+
+    Args:
+        import_name: as Quart's.
+        max_request_bytes: a longer body is 413: at once if `Content-Length` says so, else while reading.
+        body_timeout: seconds for a view to get the whole body, then 408.
+        render_error: makes the body of an error.
+    """
+
+    asgi_http_class = TurnHTTPConnection
+    asgi_websocket_class = TurnWebsocketConnection
+
+    def __init__(
+        self, import_name: str, *, max_request_bytes: int, body_timeout: float, render_error: RenderError
+    ) -> None:
+        super().__init__(import_name, static_folder=None)
+        self.config.update(
+            MAX_CONTENT_LENGTH=max_request_bytes,
+            BODY_TIMEOUT=body_timeout,
+            RESPONSE_TIMEOUT=None,
+            PROPAGATE_EXCEPTIONS=False,
+        )
+        self.url_map.strict_slashes = False
+        self.url_map.merge_slashes = False
+        self._render_error = render_error
+        self.register_error_handler(HTTPException, self._answer_http_exception)
+
+    def error_response(
+        self, status: int, request_path: str, *, headers: Iterable[tuple[str, str]] = ()
+    ) -> TrioResponse:
+        """A status that the server makes itself, in the caller's envelope."""
+        body, rendered = self._render_error(status, error_code(status), error_message(status), request_path)
+        response = TrioResponse(body, status)
+        response.headers.clear()
+        response.headers["content-length"] = str(len(body))
+        for field, content in rendered:
+            response.headers.add(field.decode("latin1"), content.decode("latin1"))
+        for name, value in headers:
+            response.headers[name] = value
+        return response
+
+    async def _answer_http_exception(self, error: HTTPException) -> Any:
+        if error.response is not None:
+            return error.response
+        allow = getattr(error, "valid_methods", None)
+        headers = [("allow", ", ".join(sorted(allow)))] if allow else []
+        return self.error_response(error.code or 500, _request_path(), headers=headers)
+
+    def log_exception(self, exception_info: Any) -> None:
+        """Quart's own logger would start a thread."""
+        _log_failure(_request_path(), exception_info[1])
+
+    def add_background_task(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Refuse: a task without a nursery that ends in its scope has no place here."""
+        raise RuntimeError("TurnApp has no background tasks: start the task in a nursery of the server.")
+
+
+def _log_failure(path: str, error: BaseException) -> None:
+    # Quoted: a decoded path can hold a line break.
+    log.error("no response was made for %.200r: %s", path, describe_errors(error))
+    log.debug("that failure in full", exc_info=error)
+
+
+def _request_path() -> str:
+    if has_request_context():
+        return request.path
+    return websocket.path if has_websocket_context() else ""
+
+
+__all__ = ["ASGIReceive", "ASGISend", "TurnApp", "TurnResponse"]

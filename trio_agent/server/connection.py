@@ -1,0 +1,318 @@
+"""One client connection: a nursery that reads, runs the application, and ends with the socket.
+
+One task reads; each request is one more. Timers are deadlines on the read, so an idle connection
+costs one task, a running request two. Whatever ends the connection (the client's FIN or RST, a write
+that nobody takes, a malformed request) cancels the application's call, unless its response is whole.
+An exception ends this connection and no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+import trio
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.utils import parse_socket_addr
+
+from .call import Call
+from .failures import describe_errors, log
+from .guard import ASGIApp, Config, ConnectionOver, GuardedProtocol, WorkerContext
+from .replies import RenderError
+
+READ_BYTES: Final = 65_536
+WRITE_BYTES: Final = 65_536
+"""A large write is handed over in pieces of this size; each must be taken within the write timeout."""
+READ_AHEAD_BYTES: Final = 65_536
+LINGER_TIMEOUT: Final = 2.0
+"""Seconds for which input is thrown away after an early answer, so that closing does not destroy it."""
+
+
+class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one server grants its clients. Times are seconds."""
+
+    max_connections: int = 2048
+    """Connections at once. Over it the longest idle one is closed for the new one; if none is idle: 503."""
+    max_header_bytes: int = 65_536
+    """Request line and headers together; more is 431."""
+    max_message_bytes: int = 10 * 1024 * 1024
+    """One WebSocket message; a longer one closes the WebSocket with code 1009."""
+    header_timeout: float = 10.0
+    """From the connection's start, or a later request's first byte, to the end of the headers; then 408."""
+    idle_timeout: float = 75.0
+    """From the end of a response to the first byte of the next request; then the connection is closed."""
+    write_timeout: float = 30.0
+    """For the client to take each 64 KiB of a response; then the connection is reset."""
+
+
+class Connection:
+    """Serve one client.
+
+    Args:
+        stream: the accepted connection; closed when `run` returns.
+        app: an ASGI application.
+        config, context: of the server, from `guard.py`.
+        limits: times and sizes.
+        render_error: bodies of errors that have no route.
+    """
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        app: ASGIApp,
+        config: Config,
+        context: WorkerContext,
+        limits: HttpLimits,
+        render_error: RenderError,
+    ) -> None:
+        self._stream = stream
+        self._app = app
+        self._config = config
+        self._context = context
+        self._limits = limits
+        self._render_error = render_error
+        self._nursery: trio.Nursery
+        self._protocol: GuardedProtocol
+        self._calls: set[Call] = set()
+        self._send_lock = trio.Lock()
+        self._ahead = bytearray()
+        self._waiting: trio.CancelScope | None = None
+        self._deadline = trio.current_time() + limits.header_timeout
+        self._in_request = False
+        self._in_header = True
+        self._draining = False
+        self._gone = False
+        self.ending = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether closing now would cut no request that has been received."""
+        return not self._in_request and not self._calls
+
+    def drain(self) -> None:
+        """Close now if idle, else as soon as the running request is answered."""
+        self._draining = True
+        self.close_if_idle()
+
+    def close_if_idle(self) -> bool:
+        """Begin to close if no request runs; says whether it does."""
+        if self.idle:
+            self._end()
+        return self.idle
+
+    def abort(self) -> None:
+        """Close at once with RST: drops what the kernel holds for the client, makes blocked writes return."""
+        self.ending = True
+        with contextlib.suppress(OSError):  # closed before
+            self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._stream.socket.close()
+
+    async def run(self) -> None:
+        """Serve until either side ends the connection. Raises nothing but cancellation."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    self._protocol = self._make_protocol()
+                    await self._read()
+                    self.ending = True
+                    self._cancel_calls()
+                    await self._linger()
+                finally:
+                    self._stream.socket.close()  # also ends a write, which no cancellation reaches
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as errors:
+            log.debug("connection ended: %s", describe_errors(errors))
+        except* Exception as errors:  # noqa: BLE001 - whatever it is, it ends this connection only
+            log.warning("connection closed after an error: %s", describe_errors(errors))
+
+    def _make_protocol(self) -> GuardedProtocol:
+        sock = self._stream.socket
+        if sock.family in {socket.AF_INET, socket.AF_INET6}:
+            _detect_dead_peer(self._stream)
+        return GuardedProtocol(
+            self,
+            self._app,
+            self._config,
+            self._context,
+            client=parse_socket_addr(sock.family, sock.getpeername()),
+            server=parse_socket_addr(sock.family, sock.getsockname()),
+            max_header_bytes=self._limits.max_header_bytes,
+            render_error=self._render_error,
+        )
+
+    # Reading
+
+    async def _read(self) -> None:
+        """Feed the protocol until the client ends its side, a limit is reached or `_end` was called."""
+        while not self.ending:
+            if self._ahead:
+                data, self._ahead = bytes(self._ahead), bytearray()
+            else:
+                with trio.CancelScope(deadline=self._deadline) as self._waiting:
+                    data = await self._receive()
+                if self._waiting.cancelled_caught:
+                    await self._time_out()
+                    return
+                if not data:
+                    return
+            try:
+                await self._protocol.handle(RawData(data))
+            except ConnectionOver:
+                return
+            if not self._in_request and not self._in_header and self._protocol.has_partial_request:
+                # Counted from the first byte: later ones do not buy more time.
+                self._in_header = True
+                self._deadline = trio.current_time() + self._limits.header_timeout
+
+    async def _receive(self) -> bytes:
+        """The next bytes; empty if the client has ended its side, by FIN or RST, or we closed ours."""
+        try:
+            data = bytes(await self._stream.receive_some(READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        self._gone = not data
+        return data
+
+    async def _time_out(self) -> None:
+        if not self.ending and self._protocol.has_partial_request:
+            await self._protocol.refuse(408)
+
+    async def park(self, wake: trio.Event) -> None:
+        """Wait in the reading task for `wake`, and watch for the client's end meanwhile.
+
+        Up to `READ_AHEAD_BYTES` are kept for later; beyond that the client's end shows only in a write.
+
+        Raises:
+            ConnectionOver: the connection ended, by whichever side.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_ahead, nursery.cancel_scope)
+            await wake.wait()
+            nursery.cancel_scope.cancel()
+        if self.ending:
+            raise ConnectionOver
+
+    async def _read_ahead(self, parked: trio.CancelScope) -> None:
+        while len(self._ahead) < READ_AHEAD_BYTES:
+            data = await self._receive()
+            if not data:
+                self.ending = True
+                parked.cancel()
+                return
+            self._ahead += data
+
+    # The application
+
+    async def spawn_app(
+        self, app: ASGIApp, config: Config, scope: Any, send: Callable[[Any], Awaitable[None]]
+    ) -> Callable[[Any], Awaitable[None]]:
+        call = Call(self.park, self._protocol.send_continue, send)
+        scope["extensions"][CANCELS_ON_DISCONNECT] = {}
+        self._calls.add(call)
+        self._nursery.start_soon(self._run_app, call, app, scope)
+        return call.put
+
+    async def _run_app(self, call: Call, app: ASGIApp, scope: Any) -> None:
+        try:
+            with call.scope:
+                await app(scope, call.receive, call.send)
+        except* Exception as errors:  # noqa: BLE001 - as above
+            log.warning("the application failed on a request: %s", describe_errors(errors))
+        finally:
+            self._calls.discard(call)
+            call.finish()
+        if not call.scope.cancelled_caught:
+            await call.end()
+        if self._draining:
+            self.close_if_idle()
+
+    def _cancel_calls(self) -> None:
+        for call in self._calls:
+            if not call.answered:
+                call.scope.cancel()
+
+    # What the protocol asks for
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            if event.data:
+                await self._write(event.data)
+        elif isinstance(event, Closed):
+            self._end()
+        elif isinstance(event, Updated):
+            self._in_request, self._in_header = not event.idle, False
+            self._deadline = trio.current_time() + self._limits.idle_timeout if event.idle else math.inf
+            if self._waiting is not None:
+                self._waiting.deadline = self._deadline
+
+    def _end(self) -> None:
+        self.ending = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def _write(self, data: bytes) -> None:
+        """Hand bytes to the kernel, whole, or end the connection.
+
+        Shielded: h11 counts these bytes as sent, so a cancellation in between would garble what follows.
+        `abort` ends the wait from outside.
+        """
+        rest = self._write_now(data)
+        if not rest:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        with trio.CancelScope(shield=True) as scope:
+            # Whoever holds the lock is under the same deadline.
+            async with self._send_lock:
+                try:
+                    for start in range(0, len(rest), WRITE_BYTES):
+                        scope.deadline = trio.current_time() + self._limits.write_timeout
+                        await self._stream.send_all(rest[start : start + WRITE_BYTES])
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass
+                else:
+                    return
+        if scope.cancelled_caught:
+            log.info("a client took no data for %g s and was cut off", self._limits.write_timeout)
+        self.abort()
+        self._cancel_calls()
+
+    def _write_now(self, data: bytes) -> memoryview:
+        """What the kernel takes at once, without the cost of a deadline; returns what is left."""
+        view = memoryview(data)
+        if self._send_lock.locked():
+            return view
+        try:
+            return view[os.write(self._stream.socket.fileno(), view) :]
+        except OSError:
+            return view  # full, or broken: `send_all` tells
+
+    async def _linger(self) -> None:
+        """After an answer that came before the request was whole: read on, else the client may lose it.
+
+        Closing with unread input makes the kernel send RST, which throws away what the client has not read.
+        """
+        if self._gone or self._draining or not self._protocol.input_open:
+            return
+        with trio.move_on_after(LINGER_TIMEOUT):
+            async with self._send_lock:
+                await self._stream.send_eof()
+            while await self._receive():
+                pass
+
+
+CANCELS_ON_DISCONNECT: Final = "trio_agent.cancels_on_disconnect"
+"""ASGI scope extension: this server cancels the call when the client leaves, so nobody need wait for it."""
+
+
+def _detect_dead_peer(stream: trio.SocketStream) -> None:
+    """Notice within two minutes a client that vanished without FIN or RST while nothing is written."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, name):
+            stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

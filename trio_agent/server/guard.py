@@ -1,0 +1,340 @@
+"""The one place that leans on hypercorn's private names, and makes its HTTP/1.1 protocol safe.
+
+hypercorn 0.18 is used for what it does well: h11, HTTP and WebSocket streams, the ASGI messages. Its
+connection handler, task group and worker are not used, because there
+
+- an exception of one connection ends the server (pgjones/hypercorn#225): `connection.py` ends the
+  connection only;
+- a write to a client that does not read has no deadline, and a keep-alive timer can die under the
+  application's own cancellation: the timers of `connection.py` belong to the connection;
+- HTTP/2 has no backpressure, and clear-text HTTP/2 cannot be switched off.
+
+This module knows the protocol object alone: HTTP/1.1 and nothing else, `Upgrade: h2c` ignored as
+RFC 9110, 7.8 allows, limits on the header block, framing that can be read in two ways refused,
+errors as JSON, `100 Continue` only once the application wants the body.
+
+The names it leans on are checked at import, so that another hypercorn fails at start and says why.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol, cast
+from urllib.parse import urlsplit
+
+import h11
+import hypercorn
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import EndBody, Response
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+
+from .replies import RenderError, render, with_security_headers
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_LEANED_ON: Final[Mapping[type, frozenset[str]]] = {
+    H11Protocol: _names(
+        "_check_protocol _create_stream _handle_events _maybe_recycle _send_error_response _send_h11_event "
+        "can_read config connection context handle keep_alive_requests send stream stream_send"
+    ),
+    HTTPStream: _names("app_put closed state"),
+    WSStream: _names("app_put closed handshake state"),
+    WorkerContext: _names("event_class mark_request terminated"),
+    Config: _names(
+        "accesslog alpn_protocols errorlog h11_max_incomplete_size include_server_header log "
+        "keep_alive_max_requests response_headers websocket_max_message_size websocket_ping_interval"
+    ),
+}
+
+
+_BARE_ERROR: Final = [(b"content-length", b"0"), (b"connection", b"close")]
+"""How hypercorn's streams begin an error of their own; its body is ours then."""
+
+
+def check_leaned_on(leaned_on: Mapping[type, frozenset[str]] = _LEANED_ON) -> None:
+    """Fail now, not in the middle of a request, if hypercorn has moved what this module overrides.
+
+    Raises:
+        ImportError: a name is gone; the message says which and in which version.
+    """
+    missing = [
+        f"{owner.__name__}.{name}"
+        for owner, names in leaned_on.items()
+        for name in sorted(names - set(dir(owner)) - _assigned_names(owner))
+    ]
+    if missing:
+        version = getattr(hypercorn, "__version__", "")
+        raise ImportError(
+            f"This hypercorn {version} lacks what trio-agent builds on: {', '.join(missing)}. "
+            "Install hypercorn 0.18 (`pip install 'hypercorn[trio]==0.18.*'`)."
+        )
+
+
+def _assigned_names(owner: type) -> set[str]:
+    """Attributes that `__init__` and `handle` of a class set on instances."""
+    methods = (getattr(owner, name, None) for name in ("__init__", "handle"))
+    return {name for method in methods if inspect.isfunction(method) for name in method.__code__.co_names}
+
+
+check_leaned_on()
+
+
+def protocol_config(*, max_header_bytes: int, max_message_bytes: int, log: logging.Logger) -> Config:
+    """A hypercorn configuration for one server: HTTP/1.1 over sockets that are already open.
+
+    The access log stays off: hypercorn's copies the environment and the `Authorization` header.
+    """
+    config = Config()
+    config.accesslog = None
+    config.errorlog = log
+    config.alpn_protocols = ["http/1.1"]
+    config.include_server_header = False
+    config.h11_max_incomplete_size = max_header_bytes
+    config.keep_alive_max_requests = sys.maxsize
+    config.websocket_max_message_size = max_message_bytes
+    config.websocket_ping_interval = None
+    return config
+
+
+async def start_draining(config: Config, context: WorkerContext) -> None:
+    """From now on responses say `Connection: close`, and a connection ends with its response."""
+    config.keep_alive_max_requests = 0
+    await context.terminated.set()
+
+
+class ConnectionOver(Exception):  # noqa: N818 - not an error: unwinds hypercorn's frames when nothing more can come
+    """Raised into the task that reads, where the connection has ended while that task was parked."""
+
+
+class Owner(Protocol):
+    """What a protocol needs from its connection."""
+
+    @property
+    def ending(self) -> bool:
+        """Whether the connection is about to close."""
+
+    async def on_event(self, event: Event) -> None:
+        """Write bytes, close, or learn whether a request is running."""
+
+    async def park(self, wake: trio.Event) -> None:
+        """Wait in the task that reads, while still watching for the client's end."""
+
+    async def spawn_app(
+        self, app: ASGIApp, config: Config, scope: Any, send: Callable[[Any], Awaitable[None]]
+    ) -> Callable[[Any], Awaitable[None]]:
+        """Start the application for one request."""
+
+
+class _ReadGate:
+    """Stands for hypercorn's `can_read` event, on which reading waits while a response is out.
+
+    hypercorn waits there blindly, so a client that pipelined a second request could leave unnoticed,
+    and a connection that closes without another cycle would wait for ever.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._event = trio.Event()
+
+    async def clear(self) -> None:
+        if self._owner.ending:
+            raise ConnectionOver
+        self._event = trio.Event()
+
+    async def wait(self) -> None:
+        await self._owner.park(self._event)
+
+    async def set(self) -> None:
+        self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+
+class GuardedProtocol(H11Protocol):
+    """One connection's HTTP/1.1 state: bytes in, ASGI messages out, and back.
+
+    Args:
+        owner: the connection: writes, closes, runs the application.
+        app: an ASGI application.
+        config: from `protocol_config`, shared by the connections of one server.
+        context: shared by the connections of one server; `start_draining` marks it.
+        client, server: addresses for the ASGI scope, `None` for other than IP sockets.
+        max_header_bytes: limit on request line and headers together.
+        render_error: makes the body of an error that has no route.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        app: ASGIApp,
+        config: Config,
+        context: WorkerContext,
+        *,
+        client: tuple[str, int] | None,
+        server: tuple[str, int] | None,
+        max_header_bytes: int,
+        render_error: RenderError,
+    ) -> None:
+        super().__init__(
+            cast("Any", app),
+            config,
+            cast("Any", context),
+            cast("Any", owner),
+            ConnectionState(cast("Any", {})),
+            False,  # `ssl`
+            client,
+            server,
+            owner.on_event,
+        )
+        self.can_read = cast("Any", _ReadGate(owner))
+        self._max_header_bytes = max_header_bytes
+        self._render_error = render_error
+        self._method = b""
+        self._error_sent = False
+
+    @property
+    def has_partial_request(self) -> bool:
+        """Whether bytes of a next request are waiting for the rest of its header block."""
+        return bool(self.connection.trailing_data[0])
+
+    @property
+    def input_open(self) -> bool:
+        """Whether the client may still be sending a request that is already answered."""
+        return self.connection.their_state in {h11.SEND_BODY, h11.ERROR}
+
+    async def refuse(self, status: int) -> None:
+        """Answer with an error, if nothing was answered yet, and close."""
+        if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            await self._send_error_response(status)
+        await self.send(Closed())
+
+    async def send_continue(self) -> None:
+        """Tell a client that asked (`Expect: 100-continue`) to send its body now."""
+        if self.connection.they_are_waiting_for_100_continue:
+            await super()._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+
+    async def handle(self, event: Event) -> None:
+        if (
+            isinstance(event, RawData)
+            and isinstance(self.stream, WSStream)
+            and not self.stream.handshake.accepted
+        ):
+            raise ConnectionOver  # RFC 6455, 4.1: a client waits for the handshake before it sends
+        await super().handle(event)
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, Response) and event.status_code >= 400 and event.headers == _BARE_ERROR:
+            self._error_sent = True
+            await self._send_error_response(event.status_code)
+            return
+        if isinstance(event, Response) and event.status_code >= 200:
+            event = Response(event.stream_id, with_security_headers(event.headers), event.status_code)
+        if not (self._error_sent and isinstance(event, EndBody)):
+            await super().stream_send(event)
+        if isinstance(event, EndBody) and isinstance(self.stream, WSStream):
+            # An HTTP answer to an upgrade ends the connection; hypercorn would keep it open for ever.
+            await self.send(Closed())
+
+    async def _send_h11_event(self, event: Any) -> None:
+        if isinstance(event, h11.InformationalResponse) and event.status_code == 100:
+            return  # hypercorn sends it before the application could refuse; `send_continue` does it
+        await super()._send_h11_event(event)
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Hypercorn switches to HTTP/2 here. We do not; `_create_stream` refuses what must be refused."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        self._method = request.method
+        status = refusal(request, self._max_header_bytes)
+        if status:
+            await self.refuse(status)
+            return
+        early_data = bool(self.connection.trailing_data[0])
+        if early_data and any(name == b"sec-websocket-key" for name, _ in request.headers):
+            await self.refuse(400)
+            return
+        await super()._create_stream(without_websocket_extensions(request))
+
+    async def _send_error_response(self, status_code: int) -> None:
+        body, headers = render(self._render_error, status_code)
+        length = (b"content-length", b"%d" % len(body))
+        ours = [length, (b"connection", b"close"), *self.config.response_headers("h11")]
+        # A request whose line could not be read has no method: h11 is then still idle.
+        no_body = self._method == b"HEAD" and self.connection.our_state is not h11.IDLE
+        events: list[Any] = [
+            h11.Response(status_code=status_code, headers=[*with_security_headers(headers), *ours]),
+            *([] if no_body else [h11.Data(data=body)]),
+            h11.EndOfMessage(),
+        ]
+        # Made in one go: the application may begin its own response while these bytes are written.
+        data = b"".join([self.connection.send(event) or b"" for event in events])
+        await self.send(RawData(data=data))
+
+
+def refusal(request: h11.Request, max_header_bytes: int) -> int:
+    """The HTTP status that a request line and header block deserve, or 0 if they may pass.
+
+    h11 has checked the grammar. What is left: other versions (the HTTP/2 preface parses as 2.0),
+    CONNECT, targets that are no path (RFC 9112, 3.2), two framings at once and a transfer coding in
+    HTTP/1.0 (RFC 9112, 6.1: request smuggling), and a header block that came in one piece and so
+    passed h11's limit, which is on incomplete blocks only.
+    """
+    names = {name for name, _ in request.headers}
+    size = len(request.method + request.target) + sum(
+        len(name + value) + 4 for name, value in request.headers
+    )
+    if not request.http_version.startswith(b"1."):
+        return 505
+    if request.method.upper() == b"CONNECT":
+        return 501
+    if size > max_header_bytes:
+        return 431
+    if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
+        return 400
+    return 0 if _is_path(request.method, request.target) else 400
+
+
+def _is_path(method: bytes, target: bytes) -> bool:
+    if target.startswith(b"/"):
+        return True
+    if target == b"*":
+        return method.upper() == b"OPTIONS"
+    try:
+        return urlsplit(target.decode("ascii")).scheme in {"http", "https"}
+    except ValueError:
+        return False
+
+
+def without_websocket_extensions(request: h11.Request) -> h11.Request:
+    """The request, offering no WebSocket extension.
+
+    Compression is the only one, hypercorn always accepts it, and inflates without a limit.
+    """
+    headers = [(name, value) for name, value in request.headers if name != b"sec-websocket-extensions"]
+    if len(headers) == len(request.headers):
+        return request
+    return h11.Request(
+        method=request.method, target=request.target, headers=headers, http_version=request.http_version
+    )
+
+
+__all__ = [
+    "ASGIApp", "Config", "ConnectionOver", "GuardedProtocol", "Owner", "WorkerContext",
+    "check_leaned_on", "protocol_config", "refusal", "start_draining",
+]  # fmt: skip

@@ -1,0 +1,243 @@
+"""Sockets to listen on, the accept loop, and the orderly end of an HTTP server.
+
+`serve_asgi` runs in any nursery and keeps nothing outside itself: an application can run several
+servers side by side, and cancelling the scope around one ends it at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from .connection import Connection, HttpLimits
+from .failures import log
+from .guard import ASGIApp, WorkerContext, protocol_config, start_draining
+from .replies import RenderError, plain_error, raw_response, render
+
+LAST_WORDS_TIMEOUT: Final = 1.0
+"""Seconds after the grace period in which turns may write their terminal events."""
+ACCEPT_PAUSE: Final = 0.1
+"""Seconds between attempts while the system refuses new connections (no file descriptors, no memory)."""
+MAX_REFUSALS: Final = 64
+"""Clients over the connection limit that are told so at the same time; more are reset without a word."""
+REFUSAL_TIMEOUT: Final = 1.0
+
+
+class ListenError(Exception):
+    """The server cannot listen where it was told to. The message says why and what to do."""
+
+    def __init__(self, host: str, port: int, message: str) -> None:
+        super().__init__(message)
+        self.host = host
+        self.port = port
+
+
+async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
+    """Listen on every address that `host` stands for.
+
+    Args:
+        host: a name or an IP address.
+        port: 0 takes a free port, the same one on all addresses; ask `listeners[0].socket.getsockname()`.
+
+    Raises:
+        ListenError: the port is in use, not allowed, or the host is not one of this machine's.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        if port == 0 and len(listeners) > 1:
+            listeners = await _same_port(listeners)
+    except OSError as error:
+        raise ListenError(host, port, _explain(error, host, port)) from error
+    return listeners
+
+
+async def _same_port(listeners: list[trio.SocketListener]) -> list[trio.SocketListener]:
+    """Open the other addresses on the first listener's port; `OSError` if it is taken there."""
+    first, *others = listeners
+    opened = [first]
+    port = first.socket.getsockname()[1]
+    hosts = [other.socket.getsockname()[0] for other in others]
+    _close_all(others)
+    try:
+        for host in hosts:
+            opened += await trio.open_tcp_listeners(port, host=host)
+    except OSError:
+        _close_all(opened)
+        raise
+    return opened
+
+
+def _explain(error: OSError, host: str, port: int) -> str:
+    where = f"port {port} on {host}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is already in use: stop the program that listens there, or choose another port"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return f"{where} may not be opened by this user: choose a port from 1024 up"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is not an address of this machine: bind to 127.0.0.1, 0.0.0.0 or one of its own"
+    if isinstance(error, socket.gaierror):
+        return f"{host} is not a known host name: bind to an IP address or a name that resolves"
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
+    return f"cannot listen on {where}: {reason}"
+
+
+def _close_all(listeners: list[trio.SocketListener]) -> None:
+    for listener in listeners:
+        listener.socket.close()
+
+
+async def serve_asgi(
+    app: ASGIApp,
+    listeners: list[trio.SocketListener],
+    *,
+    limits: HttpLimits,
+    shutdown: trio.Event,
+    grace: float,
+    on_grace_over: Callable[[], Awaitable[None] | None],
+    on_draining: Callable[[], None],
+    render_error: RenderError = plain_error,
+    task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve HTTP/1.1 and WebSockets until `shutdown` is set and the connections are done.
+
+    A client that leaves cancels the application's call for its request. The ASGI lifespan protocol is
+    not spoken: what must live as long as the server lives in the nursery around it.
+
+    At `shutdown` the listeners close, `on_draining` is called, idle connections close, and running
+    requests go on for up to `grace` seconds, answered with `Connection: close`. Is one left then,
+    `on_grace_over` is called (and awaited, if it returns an awaitable), and `LAST_WORDS_TIMEOUT` later
+    the rest is cancelled and reset. A client that never reads cannot delay that; an application that
+    shields its clean-up can, by as long as it does. Cancelling `serve_asgi` skips all of it.
+
+    Args:
+        app: called as `app(scope, receive, send)`, for the scopes `http` and `websocket`.
+        listeners: open sockets, closed when this returns.
+        limits: sizes and times.
+        shutdown: set it to end the server in order.
+        grace: seconds for running requests.
+        on_grace_over: tells running turns to end with a terminal event.
+        on_draining: tells health checks that no new request will come.
+        render_error: bodies of errors that reach no route.
+        task_status: started with the listeners once connections are accepted.
+    """
+    server = _Server(app, limits, render_error)
+    async with trio.open_nursery() as nursery:
+        try:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(server.accept, listener, nursery)
+                task_status.started(listeners)
+                await shutdown.wait()
+                _close_all(listeners)
+                accepting.cancel_scope.cancel()
+            on_draining()
+            await server.drain(grace, on_grace_over)
+        finally:
+            _close_all(listeners)
+            server.abort()
+            nursery.cancel_scope.cancel()
+
+
+class _Server:
+    """The connections of one `serve_asgi`."""
+
+    def __init__(self, app: ASGIApp, limits: HttpLimits, render_error: RenderError) -> None:
+        self._app = app
+        self._limits = limits
+        self._render_error = render_error
+        self._config = protocol_config(
+            max_header_bytes=limits.max_header_bytes, max_message_bytes=limits.max_message_bytes, log=log
+        )
+        self._context = WorkerContext(None)
+        self._connections: dict[Connection, None] = {}
+        self._refusals = 0
+        self._empty = trio.Event()
+
+    async def accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+        """Accept until the listener is closed. An error is said once, and tried again after a pause."""
+        failing = False
+        while True:
+            try:
+                stream = await listener.accept()
+            except trio.ClosedResourceError:
+                return
+            except OSError as error:
+                if not failing:
+                    log.error("cannot accept connections (%s): trying on", os.strerror(error.errno or 0))
+                failing = True
+                self._close_an_idle_one()
+                await trio.sleep(ACCEPT_PAUSE)
+                continue
+            failing = False
+            if len(self._connections) < self._limits.max_connections or self._close_an_idle_one():
+                self._start(stream, nursery)
+            elif self._refusals < MAX_REFUSALS:
+                self._refusals += 1
+                nursery.start_soon(self._refuse, stream)
+            else:
+                stream.socket.close()
+
+    def _start(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
+        app, config, context = self._app, self._config, self._context
+        connection = Connection(stream, app, config, context, self._limits, self._render_error)
+        self._connections[connection] = None
+        nursery.start_soon(self._run, connection)
+
+    async def _run(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            del self._connections[connection]
+            if not self._connections:
+                self._empty.set()
+
+    def _close_an_idle_one(self) -> bool:
+        """Make room: end the connection that was opened first among those without a request."""
+        return any(connection.close_if_idle() for connection in self._connections if not connection.ending)
+
+    async def _refuse(self, stream: trio.SocketStream) -> None:
+        body, headers = render(self._render_error, 503)
+        try:
+            with trio.move_on_after(REFUSAL_TIMEOUT):
+                await stream.send_all(raw_response(503, body, [*headers, (b"retry-after", b"1")]))
+                await stream.send_eof()
+                while await stream.receive_some(4096):
+                    pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self._refusals -= 1
+            stream.socket.close()
+
+    async def drain(self, grace: float, on_grace_over: Callable[[], Awaitable[None] | None]) -> None:
+        """Let running requests end; see `serve_asgi`."""
+        await start_draining(self._config, self._context)
+        for connection in list(self._connections):
+            connection.drain()
+        with trio.move_on_after(grace):
+            await self._all_closed()
+        if self._connections:
+            with trio.move_on_after(LAST_WORDS_TIMEOUT):
+                said = on_grace_over()
+                if inspect.isawaitable(said):
+                    await said
+                await self._all_closed()
+
+    async def _all_closed(self) -> None:
+        if self._connections:
+            self._empty = trio.Event()
+            await self._empty.wait()
+
+    def abort(self) -> None:
+        """Reset what is still connected; this also ends writes, which are shielded from cancellation."""
+        for connection in list(self._connections):
+            connection.abort()
+
+
+__all__ = ["HttpLimits", "ListenError", "open_listeners", "serve_asgi"]
