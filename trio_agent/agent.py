@@ -1,0 +1,221 @@
+"""The agent: everything a turn needs, wired once and closed again. What embedders use.
+
+```python
+async with trio_agent.open_agent(config) as agent:
+    async with agent.turn("Hello", model="demo") as turn:
+        async for event in turn: ...
+```
+
+Cancelling the surrounding scope cancels all of it. Nothing here is global: two agents with different
+configurations live in one process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from trio_agent.admission import Admission, Admitted
+from trio_agent.boot import House, boot
+from trio_agent.config.home import resolve_home
+from trio_agent.config.load import load_config, parse_config
+from trio_agent.config.schema import Config
+from trio_agent.embedding import LiveTurn, live_turn
+from trio_agent.errors import AgentError
+from trio_agent.nursery import open_plain_nursery
+from trio_agent.providers.contract import Options
+from trio_agent.providers.directory import ModelRef
+from trio_agent.statemachine.conversation import Message
+from trio_agent.statemachine.events import CancelReason
+from trio_agent.statemachine.money import Price
+from trio_agent.store.contract import Store, StoreError
+from trio_agent.tools.host import HostCallables
+from trio_agent.turn.driver import Driver
+from trio_agent.turn.request import TurnRequest
+from trio_agent.turn.sink import Sink
+from trio_agent.world import RealWorld, World
+
+logger = logging.getLogger("trio_agent")
+
+SWEEP_SECONDS = 60.0
+TIDY_SECONDS = 3600.0
+SHUTDOWN_RETRY_SECONDS = 5.0
+
+
+class Agent:
+    """A running agent. Made by `open_agent`."""
+
+    def __init__(self, house: House) -> None:
+        self.config: Config = house.config
+        self.directory = house.directory
+        self.providers = house.providers
+        self.prices: Mapping[str, Price | None] = house.prices
+        self.store: Store = house.store
+        self.world: World = house.world
+        self._admission = Admission(
+            house.config,
+            providers=house.providers,
+            directory=house.directory,
+            prices=house.prices,
+            tools=house.tools,
+            store=house.store,
+            world=house.world,
+        )
+        self._admitting = 0
+        self._running: set[Driver] = set()
+        self._draining = False
+        self._stopping: CancelReason | None = None
+        self.started_at = house.world.now()
+
+    # --- turns ----------------------------------------------------------------------------------
+
+    @property
+    def active_turns(self) -> int:
+        """How many turns are running, those included that are being let in."""
+        return len(self._running) + self._admitting
+
+    async def admit(self, request: TurnRequest, host: HostCallables | None = None) -> Admitted:
+        """Decide whether a request becomes a turn.
+
+        Raises:
+            AgentError: why not, with the HTTP status it stands for.
+        """
+        if self._draining:
+            raise AgentError(
+                "server_shutdown", "The server is shutting down.", retry_after=SHUTDOWN_RETRY_SECONDS
+            )
+        full = self.active_turns >= self.config.server.max_concurrent_turns
+        self._admitting += 1
+        try:
+            return await self._admission.admit(request, host, full=full)
+        finally:
+            self._admitting -= 1
+
+    async def run(self, admitted: Admitted, sink: Sink) -> None:
+        """Run an admitted turn to its end, in the caller's task. Cancel it to end the turn."""
+        driver = admitted.make_driver(sink)
+        self._running.add(driver)
+        try:
+            if self._stopping is not None:
+                await driver.stop(self._stopping)
+            await driver.run(admitted.first)
+        finally:
+            self._running.discard(driver)
+
+    def turn(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        model: str | None = None,
+        role: str | None = None,
+        host_tools: Mapping[str, Callable[..., Any]] | None = None,
+        options: Options | None = None,
+        session_id: str | None = None,
+    ) -> AbstractAsyncContextManager[LiveTurn]:
+        """A turn of this program's own. Iterate over what it yields; leaving the block ends the turn.
+
+        Args:
+            messages: the conversation, or one user message's text.
+            model: a model's name, or leave it out and name a `role`.
+            host_tools: callables that the model may call, by name. They run in this process while the
+                turn waits; their parameters are described by their type hints.
+            options: temperature, token limits and so on.
+            session_id: a label for the turn's record.
+
+        Raises:
+            AgentError: on entering, when the turn is refused; from iterating, when it fails.
+            ToolDefinitionError: a callable cannot be a tool.
+        """
+        host = HostCallables(host_tools or {})
+        request = TurnRequest(
+            face="embedded",
+            messages=LiveTurn.conversation(messages),
+            model=model,
+            role=role,
+            tools=tuple(host.tools),
+            options=options or Options(),
+            stream=True,
+            session_id=session_id,
+        )
+        return live_turn(self, request, host)
+
+    # --- models --------------------------------------------------------------------------------------
+
+    def models(self) -> list[ModelRef]:
+        """Every model once, in order of declaration."""
+        return self.directory.listing()
+
+    # --- the end ---------------------------------------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def drain(self) -> None:
+        """Let no more turns in; those that run go on."""
+        self._draining = True
+
+    async def stop_turns(self, reason: CancelReason = "shutdown") -> None:
+        """End all running turns; each tells its client so, in its own format.
+
+        After `drain` this holds for turns as well that were let in and have not begun yet.
+        """
+        if self._draining:
+            self._stopping = reason
+        async with trio.open_nursery() as nursery:
+            for driver in tuple(self._running):
+                nursery.start_soon(driver.stop, reason)
+
+
+@asynccontextmanager
+async def open_agent(
+    config: Config | Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    home: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    world: World | None = None,
+    tools: Sequence[Callable[..., Any]] = (),
+) -> AsyncIterator[Agent]:
+    """Boot an agent, and close it when the block is left.
+
+    Args:
+        config: a loaded configuration, a mapping like the JSON file's, or the file's path.
+        home: the folder for credentials and the database; by default `TRIO_AGENT_HOME`.
+        env: where variables and credentials are looked up; by default the process's environment.
+        world: where wall time, ids and random numbers come from.
+        tools: server-side tools of this program: callables with type hints and a docstring.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
+    env = os.environ if env is None else env
+    if isinstance(config, str | os.PathLike):
+        config = load_config(Path(config), env)
+    elif not isinstance(config, Config):
+        config = parse_config(config, env)
+    where = resolve_home(env) if home is None else Path(home)
+    async with boot(config, home=where, env=env, world=world or RealWorld(), tools=tools) as house:
+        async with open_plain_nursery() as nursery:
+            nursery.start_soon(_sweep, house)
+            yield Agent(house)
+            nursery.cancel_scope.cancel()
+
+
+async def _sweep(house: House) -> None:
+    """Close what has expired every minute, and tidy the store every hour, for as long as the agent lives."""
+    tidied = trio.current_time()
+    while True:
+        try:
+            await house.store.expire_parks(house.world.now())
+            if trio.current_time() - tidied >= TIDY_SECONDS:
+                tidied = trio.current_time()
+                await house.store.sweep(house.world.now())
+        except StoreError as error:
+            logger.warning("the store could not be swept: %s", error)
+        await trio.sleep(SWEEP_SECONDS)

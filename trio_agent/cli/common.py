@@ -1,0 +1,64 @@
+"""What several commands share: finding the configuration, and where logs go."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from trio_agent.config.load import load_config
+from trio_agent.config.problems import ConfigError, ConfigProblem
+from trio_agent.config.schema import Config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def config_option(function: F) -> F:
+    """`--config PATH`, or the variable; there is no implicit file."""
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        envvar="TRIO_AGENT_CONFIG",
+        show_envvar=True,
+        help="The configuration (host_config.json).",
+    )(function)
+
+
+def read_config(path: Path | None) -> Config:
+    """The configuration that the command was pointed at.
+
+    Raises:
+        ConfigError: it was pointed at none, or at one with problems.
+    """
+    if path is None:
+        raise ConfigError(
+            [
+                ConfigProblem(
+                    "config_unreadable",
+                    "",
+                    "no configuration was given",
+                    expected="a JSON file",
+                    remedy="pass --config PATH or set TRIO_AGENT_CONFIG; the smallest file is "
+                    '{"providers": {"replay": {}}}',
+                )
+            ]
+        )
+    return load_config(path, os.environ)
+
+
+def log_to_stderr(level: str) -> None:
+    """Send the program's log to standard error, one line an entry."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # Their chatter repeats what the turn's own line says.
+    for noisy in ("httpx", "httpcore2", "hypercorn", "quart"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

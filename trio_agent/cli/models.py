@@ -1,0 +1,61 @@
+"""`trio-agent models`: what each provider serves."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import trio
+
+from trio_agent.agent import open_agent
+from trio_agent.cli.common import config_option, log_to_stderr, read_config
+from trio_agent.config.schema import Config
+from trio_agent.faces.models import entry
+
+_HEAD = ("model", "provider", "context", "input $/M", "output $/M", "tier", "capabilities")
+
+
+@click.command()
+@click.argument("action", required=False, type=click.Choice(["list"]))
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def models(action: str | None, config_path: Path | None, as_json: bool) -> None:
+    """List the models that each provider serves, with limits, prices and capabilities.
+
+    `models list` is the same as `models`.
+    """
+    del action  # a synonym
+    log_to_stderr("warning")
+    entries = trio.run(_entries, read_config(config_path))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(entries), indent=2).decode())
+        return
+    rows = [_HEAD, *(_row(each) for each in entries)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+async def _entries(config: Config) -> list[dict[str, Any]]:
+    async with open_agent(config) as agent:
+        return [entry(agent, ref) for ref in agent.models()]
+
+
+def _row(model: dict[str, Any]) -> tuple[str, ...]:
+    context = model["limit"]["context"]
+    return (
+        model["id"],
+        model["_provider"],
+        "?" if context is None else f"{context:,}",
+        _per_million(model["cost"]["input"]),
+        _per_million(model["cost"]["output"]),
+        model["cost_tier"] or "?",
+        ", ".join(model["capabilities"]) or "?",
+    )
+
+
+def _per_million(price: str | None) -> str:
+    return "?" if price is None else f"{Decimal(price) * 1_000_000:f}".rstrip("0").rstrip(".")

@@ -1,0 +1,174 @@
+"""`POST /v1/chat/completions`: the request decoded into a turn request, the turn's outputs encoded back."""
+
+from __future__ import annotations
+
+from trio_agent.agent import Agent
+from trio_agent.errors import AgentError
+from trio_agent.faces.answer import Send, turn_headers
+from trio_agent.faces.chat_sinks import CollectSink, StreamSink, Style
+from trio_agent.faces.request import Incoming, preflight_of, session_of, wants_stream
+from trio_agent.providers.contract import NamedTool, Options, ResponseFormat, ToolChoice
+from trio_agent.statemachine.conversation import Tool
+from trio_agent.turn.request import TurnRequest
+from trio_agent.wire import chat_request as wire
+from trio_agent.wire.body import decode
+
+FACE = "chat"
+
+
+async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
+    """Answer one request, from its first byte to its last, in the caller's task.
+
+    Raises:
+        AgentError: nothing has been sent; it is the answer.
+    """
+    server = agent.config.server
+    body = decode(incoming.body, wire.CHAT_REQUEST, max_depth=server.max_depth)
+    parts = wire.count_parts(body)
+    if parts > server.max_parts:
+        raise AgentError(
+            "too_many_parts",
+            f"The request holds {parts} messages, parts and tools; at most {server.max_parts} are allowed.",
+            param="messages",
+        )
+    request, ignored = turn_request(body, incoming, stream_default=server.stream_default)
+    admitted = await agent.admit(request)
+    style = Style(
+        response_id=agent.world.new_id("chatcmpl-"),
+        created=int(agent.world.now()),
+        model=admitted.model,
+        headers=turn_headers(admitted.turn_id, [*ignored, *admitted.hidden]),
+        include_usage=bool(body.stream_options and body.stream_options.include_usage),
+        progress=incoming.headers.get("x-tool-progress", "").lower() == "true",
+        errors=server.in_stream_errors,
+    )
+    sink = StreamSink(send, style) if request.stream else CollectSink(send, style)
+    await agent.run(admitted, sink)
+
+
+def turn_request(
+    body: wire.ChatRequest, incoming: Incoming, *, stream_default: bool
+) -> tuple[TurnRequest, tuple[str, ...]]:
+    """The request in no wire's format, and the hosted tools that were left out of it.
+
+    Raises:
+        AgentError: what cannot be carried, by name.
+    """
+    _refuse_what_cannot_be_carried(body)
+    tools, hosted = wire.tools_of(body.tools)
+    choice = _tool_choice(body.tool_choice, tools, hosted)
+    request = TurnRequest(
+        face=FACE,
+        model=body.model,
+        role=body.routing_hint.role if body.routing_hint else None,
+        messages=wire.conversation(body.messages),
+        tools=tools,
+        options=_options(body, choice, incoming.body),
+        stream=wants_stream(body.stream, incoming.headers, default=stream_default),
+        owner=incoming.owner,
+        session_id=session_of(incoming.headers),
+        preflight=preflight_of(incoming.headers),
+        notes=tuple(f"the hosted tool {kind} was left out" for kind in hosted),
+    )
+    return request, hosted
+
+
+def _refuse_what_cannot_be_carried(body: wire.ChatRequest) -> None:
+    refusals = (
+        ("n", body.n is not None and body.n != 1, "one answer is given to a request; send several requests"),
+        ("logprobs", bool(body.logprobs or body.top_logprobs), "log probabilities are not passed on"),
+        ("functions", bool(body.functions), "use `tools`, which replaced it"),
+        ("function_call", body.function_call not in (None, "none"), "use `tool_choice`, which replaced it"),
+        (
+            "modalities",
+            body.audio is not None or any(each != "text" for each in body.modalities or ()),
+            "answers are text",
+        ),
+    )
+    for name, refused, why in refusals:
+        if refused:
+            raise AgentError("unsupported_parameter", f"`{name}` cannot be honoured: {why}.", param=name)
+
+
+def _tool_choice(
+    said: str | wire.NamedToolChoice | None, tools: tuple[Tool, ...], hosted: tuple[str, ...]
+) -> ToolChoice | NamedTool | None:
+    if said is None:
+        return None
+    if isinstance(said, str):
+        if said == "required" and hosted and not tools:
+            raise _unavailable(hosted[0])
+        match said:
+            case "auto" | "none" | "required":
+                return said
+            case _:
+                raise AgentError(
+                    "invalid_request",
+                    "`tool_choice` must be `auto`, `none`, `required` or name a function.",
+                    param="tool_choice",
+                )
+    if said.type != "function":
+        raise _unavailable(said.type)
+    if said.function is None:
+        raise AgentError(
+            "invalid_request", "`tool_choice` of type `function` needs `function.name`.", param="tool_choice"
+        )
+    return NamedTool(said.function.name)
+
+
+def _unavailable(kind: str) -> AgentError:
+    return AgentError(
+        "unsupported_parameter",
+        f"`tool_choice` demands {wire.shown_type(kind)!r}, which is not available here; it can be `auto`, "
+        "`none`, `required` or the name of a function of `tools`.",
+        param="tool_choice",
+    )
+
+
+def _options(body: wire.ChatRequest, choice: ToolChoice | NamedTool | None, raw: bytes) -> Options:
+    wanted = body.response_format
+    schema = wanted.json_schema if wanted else None
+    if wanted is not None and wanted.type == "json_schema" and (schema is None or schema.schema is None):
+        raise AgentError(
+            "invalid_request",
+            "`response_format` of type `json_schema` needs `json_schema.schema`.",
+            param="response_format.json_schema",
+        )
+    return Options(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        max_output_tokens=_token_limit(body),
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop) if body.stop else None,
+        seed=body.seed,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        logit_bias=body.logit_bias,
+        tool_choice=choice,
+        parallel_tool_calls=body.parallel_tool_calls,
+        response_format=None
+        if wanted is None
+        else ResponseFormat(wanted.type)
+        if schema is None
+        else ResponseFormat(wanted.type, schema.name, schema.schema, schema.strict, schema.description),
+        reasoning_effort=body.reasoning_effort,
+        verbosity=body.verbosity,
+        metadata=body.metadata,
+        user=body.user,
+        service_tier=body.service_tier,
+        prompt_cache_key=body.prompt_cache_key,
+        safety_identifier=body.safety_identifier,
+        store=body.store,
+        extra=wire.extra_fields(raw),
+        extra_wire="chat",
+    )
+
+
+def _token_limit(body: wire.ChatRequest) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        limit: int | None = getattr(body, name)
+        if limit is None:
+            continue
+        if limit < 1:
+            raise AgentError("invalid_request", f"`{name}` must be 1 or more.", param=name)
+        return limit
+    return None

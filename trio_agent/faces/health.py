@@ -1,0 +1,40 @@
+"""`GET /health`: cheap and open. `GET /health/detailed`: what an operator asks, behind the key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trio_agent import __version__
+from trio_agent.agent import Agent
+from trio_agent.store.contract import StoreError
+
+
+def brief(agent: Agent) -> bytes:
+    """Whether the process serves; touches nothing that could be slow."""
+    return msgspec.json.encode({"status": "draining" if agent.draining else "ok"})
+
+
+async def detailed(agent: Agent) -> bytes:
+    """State, turns, providers, store, uptime (seconds) and version."""
+    store: dict[str, Any] = {"status": "ok"}
+    parked: int | None = None
+    try:
+        parked = await agent.store.count_turns("parked")
+    except StoreError as error:
+        store = {"status": "unavailable", "message": str(error)}
+    return msgspec.json.encode(
+        {
+            "status": "draining" if agent.draining else store["status"],
+            "active_turns": agent.active_turns,
+            "parked_turns": parked,
+            "providers": {
+                mounted.id: {"name": mounted.provider.get_info().display_name, "models": len(mounted.models)}
+                for mounted in agent.providers.values()
+            },
+            "store": store,
+            "uptime_seconds": round(agent.world.now() - agent.started_at, 3),
+            "version": __version__,
+        }
+    )

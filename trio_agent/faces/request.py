@@ -1,0 +1,89 @@
+"""What every face asks of a request before it looks at the body: who calls, and under which headers."""
+
+from __future__ import annotations
+
+import hmac
+import math
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from trio_agent.errors import AgentError
+
+SERVER_KEY_OWNER = "server"
+_LABEL_LIMIT = 256
+
+
+class Incoming(Struct, frozen=True):
+    """A request as the faces see it: header names in lower case, the whole body, the caller's key."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    owner: str
+
+
+def authenticate(headers: Mapping[str, str], api_key: str | None) -> str:
+    """The owner that the caller's key stands for; "" on a server without a key.
+
+    `Authorization: Bearer KEY` and `x-api-key: KEY` are the same. Keys are compared in constant time.
+
+    Raises:
+        AgentError: `invalid_api_key`.
+    """
+    if api_key is None:
+        return ""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    given = (bearer.strip() if scheme.lower() == "bearer" else "") or headers.get("x-api-key", "")
+    if not given:
+        raise AgentError(
+            "invalid_api_key", "No API key came with the request. Send `Authorization: Bearer KEY`."
+        )
+    if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), api_key.encode()):
+        raise AgentError("invalid_api_key", "The API key is not one of this server's.")
+    return SERVER_KEY_OWNER
+
+
+def preflight_of(headers: Mapping[str, str]) -> float | None:
+    """The preflight window that the request asks for, in seconds.
+
+    Raises:
+        AgentError: the header is no such number.
+    """
+    text = headers.get("x-preflight-timeout")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise AgentError(
+            "invalid_request",
+            "The header X-Preflight-Timeout must be a number of seconds, 0 or more.",
+            param="X-Preflight-Timeout",
+        )
+    return seconds
+
+
+def session_of(headers: Mapping[str, str]) -> str | None:
+    """The label that ties turns to a session.
+
+    Raises:
+        AgentError: the label is too long to be one.
+    """
+    label = headers.get("x-client-session-id") or headers.get("x-session-id")
+    if label is not None and len(label) > _LABEL_LIMIT:
+        raise AgentError(
+            "invalid_request",
+            f"A session id has at most {_LABEL_LIMIT} characters.",
+            param="X-Client-Session-Id",
+        )
+    return label or None
+
+
+def wants_stream(said: bool | None, headers: Mapping[str, str], *, default: bool) -> bool:
+    """Whether to stream: what the body says, else what the client accepts, else the configured default."""
+    if said is not None:
+        return said
+    return "text/event-stream" in headers.get("accept", "").lower() or default

@@ -1,0 +1,24 @@
+"""A nursery for places where callers expect plain exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+
+@asynccontextmanager
+async def open_plain_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery out of which a sole failure comes as itself, not in a group of one.
+
+    Several failures at once stay a group. Used at the borders of the house, where an `except` of the
+    caller's should work.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise

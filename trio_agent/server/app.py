@@ -1,0 +1,245 @@
+"""The application: which path leads to which face, and who may come in at all."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+from quart import Response, request
+
+from trio_agent.agent import Agent
+from trio_agent.config.binding import check_binding, is_loopback
+from trio_agent.config.problems import ConfigError
+from trio_agent.errors import AgentError
+from trio_agent.faces import chat, health, models
+from trio_agent.faces.answer import (
+    JSON,
+    Headers,
+    Send,
+    error_body,
+    error_headers,
+    send_error,
+    turn_headers,
+)
+from trio_agent.faces.request import Incoming, authenticate
+from trio_agent.nursery import open_plain_nursery
+from trio_agent.server.asgi import TurnApp, TurnResponse
+from trio_agent.server.connection import HttpLimits
+from trio_agent.server.listen import open_listeners, serve_asgi
+
+Respond = Callable[[Agent, Incoming, Send], Awaitable[None]]
+
+
+def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
+    """The ASGI application of an agent.
+
+    Args:
+        api_key: the key that every caller must bring, except on `/health`. Without one, only requests that
+            were addressed to this machine itself are answered: a web page must not reach a local server by
+            a name of its own.
+    """
+    server = agent.config.server
+    app = TurnApp(
+        "trio_agent",
+        max_request_bytes=server.max_request_bytes,
+        body_timeout=server.body_timeout,
+        render_error=render_error,
+    )
+
+    def caller() -> str:
+        return authenticate(_headers(), api_key)
+
+    async def turn(respond: Respond) -> TurnResponse:
+        owner = caller()
+        body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+        incoming = Incoming(request.path, _headers(), body, owner)
+        return TurnResponse(partial(_run, respond, agent, incoming))
+
+    @app.post("/v1/chat/completions")
+    async def chat_completions() -> TurnResponse:
+        return await turn(chat.respond)
+
+    @app.get("/v1/models")
+    async def list_models() -> Response:
+        caller()
+        return _json(models.listing(agent, _headers()))
+
+    @app.get("/v1/models/<path:name>")
+    async def one_model(name: str) -> Response:
+        caller()
+        return _json(models.one(agent, name, _headers()))
+
+    @app.get("/health")
+    @app.get("/v1/health")
+    async def brief_health() -> Response:
+        return _json(health.brief(agent))
+
+    @app.get("/health/detailed")
+    async def detailed_health() -> Response:
+        caller()
+        return _json(await health.detailed(agent))
+
+    @app.errorhandler(AgentError)
+    async def refused(error: AgentError) -> Response:
+        return _json(error_body(error), error.status, error_headers(error))
+
+    allowed = frozenset(server.cors_origins)
+
+    @app.before_request
+    async def check_origin() -> Response | None:
+        if api_key is None:
+            _check_host(request.headers.get("host", ""))
+        origin = request.headers.get("origin")
+        if origin is None or _host_of(origin) == request.headers.get("host"):
+            return None
+        if origin not in allowed:
+            raise AgentError(
+                "origin_not_allowed",
+                f"Pages of {origin[:200]!r} may not call this server. Add the origin to server.cors_origins.",
+            )
+        return _preflight() if request.method == "OPTIONS" else None
+
+    @app.after_request
+    async def allow_origin(response: Response) -> Response:
+        origin = request.headers.get("origin")
+        if origin in allowed:
+            response.headers["access-control-allow-origin"] = origin
+            response.headers["access-control-expose-headers"] = "X-Turn-Id, X-Ignored, Retry-After"
+            response.headers.add("vary", "Origin")
+        return response
+
+    return app
+
+
+async def _run(respond: Respond, agent: Agent, incoming: Incoming, send: Send) -> None:
+    try:
+        await respond(agent, incoming, send)
+    except AgentError as error:
+        await send_error(send, error, [] if error.turn_id is None else turn_headers(error.turn_id, ()))
+
+
+def _headers() -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _json(body: bytes, status: int = 200, headers: Headers = JSON) -> Response:
+    response = Response(body, status, content_type="application/json")
+    for name, value in headers:
+        response.headers[name.decode()] = value.decode()
+    return response
+
+
+def _preflight() -> Response:
+    """The answer to a browser that asks before it sends (Fetch standard, CORS preflight)."""
+    response = Response(b"", 204)
+    response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
+    response.headers["access-control-allow-headers"] = request.headers.get(
+        "access-control-request-headers", ""
+    )
+    response.headers["access-control-max-age"] = "600"
+    return response
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of an origin; None where it has none that could be the server's own."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
+
+
+def _check_host(host: str) -> None:
+    """Refuse a name that is not this machine's: it may be a web page's, pointed here by its owner's DNS."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    name = name.strip("[]").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return
+    try:
+        if is_loopback(str(ip_address(name))):
+            return
+    except ValueError:
+        pass
+    raise AgentError(
+        "host_not_allowed",
+        "A server without a key answers only requests to localhost. Use 127.0.0.1, or start it with a key.",
+    )
+
+
+def render_error(status: int, code: str, message: str, request_path: str) -> tuple[bytes, Headers]:
+    """The body of an error that no face made, in OpenAI's envelope."""
+    del request_path  # every face that is served speaks this envelope
+    error = AgentError(code, message)
+    return error_body(error), [*JSON, *error_headers(error)] if status < 500 else list(JSON)
+
+
+def http_limits(agent: Agent) -> HttpLimits:
+    server = agent.config.server
+    return HttpLimits(
+        max_connections=server.max_connections,
+        max_header_bytes=server.max_header_bytes,
+        max_message_bytes=server.max_request_bytes,
+        header_timeout=server.header_timeout,
+        idle_timeout=server.idle_timeout,
+        write_timeout=server.write_timeout,
+    )
+
+
+async def serve(
+    agent: Agent,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 9099,
+    api_key: str | None = None,
+    shutdown: trio.Event | None = None,
+    task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an agent's HTTP faces until `shutdown` is set; usable in any nursery.
+
+    At shutdown no more turns are let in, those that run have `server.shutdown_grace` seconds, and the rest
+    end with an event in their own format that says so. Cancelling this call ends everything at once.
+
+    Args:
+        port: 0 takes a free one.
+        api_key: what callers must bring; by default the configuration's `server.api_key`.
+        task_status: started with the addresses, as (host, port), once connections are accepted.
+
+    Raises:
+        ConfigError: without a key, or with a weak one, the address is not served.
+        ListenError: the address cannot be bound; the message says why and what to do.
+    """
+    key = api_key if api_key is not None else agent.config.server.api_key
+    check_exposure(host, key)
+    listeners = await open_listeners(host, port)
+    addresses = [_address(listener) for listener in listeners]
+    async with open_plain_nursery() as nursery:
+        await nursery.start(
+            partial(
+                serve_asgi,
+                create_app(agent, api_key=key),
+                listeners,
+                limits=http_limits(agent),
+                shutdown=trio.Event() if shutdown is None else shutdown,
+                grace=agent.config.server.shutdown_grace,
+                on_grace_over=agent.stop_turns,
+                on_draining=agent.drain,
+                render_error=render_error,
+            )
+        )
+        task_status.started(addresses)
+
+
+def check_exposure(host: str, api_key: str | None) -> None:
+    """Raises ConfigError when this address must not be served with this key."""
+
+    problems = check_binding(host, api_key)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _address(listener: trio.SocketListener) -> tuple[str, int]:
+    name: Any = listener.socket.getsockname()
+    return str(name[0]), int(name[1])

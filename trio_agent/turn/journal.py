@@ -1,0 +1,230 @@
+"""A turn's rows: what is noted while it runs, and when it is made durable."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+import msgspec
+import trio
+
+from trio_agent.statemachine import Turn
+from trio_agent.statemachine import effects as fx
+from trio_agent.statemachine.conversation import REASONING_PARTS, Message
+from trio_agent.statemachine.failure import Problem
+from trio_agent.statemachine.table import State
+from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StateAt, Store, StoreError, TurnRow
+from trio_agent.world import World
+
+logger = logging.getLogger("trio_agent.turn")
+
+_encode = msgspec.json.Encoder().encode
+WRITE_LIMIT_SECONDS = 10.0
+
+
+class Journal:
+    """The accounting of one turn.
+
+    Args:
+        store: where rows go. Every write is shielded from cancellation, with a time limit: it is done
+            wholly or not at all, and nobody who leaves can take an outcome away.
+        row: the turn's row as it begins (or as it was parked, for a turn that goes on).
+        history: a digest of the conversation as the client sent it, kept with a park.
+        ttl: seconds for which a park is kept.
+    """
+
+    def __init__(
+        self, store: Store, row: TurnRow, *, turn: Turn, world: World, history: str, ttl: float
+    ) -> None:
+        self._store = store
+        self._turn = turn
+        self._world = world
+        self._history = history
+        self._ttl = ttl
+        self._calls: list[CallRow] = []
+        self._call_started: float | None = None
+        self._states: list[StateAt] = list(row.states)
+        self._tools: list[dict[str, Any]] = list(row.tools)
+        self.row = row
+
+    def note_state(self, state: State) -> None:
+        self._states.append(StateAt(state.value, self._world.now()))
+
+    def note_call_start(self) -> None:
+        self._call_started = self._world.now()
+
+    def note_tool(self, name: str, call_id: str, seconds: float, *, failed: bool) -> None:
+        self._tools.append(
+            {"name": name, "tool_call_id": call_id, "seconds": round(seconds, 6), "failed": failed}
+        )
+
+    def record_call(self, effect: fx.RecordCall) -> None:
+        """Note a model call that ended. One that the driver never came to start leaves no row."""
+        started, self._call_started = self._call_started, None
+        if started is None:
+            return
+        candidate = self._turn.spec.candidates[effect.candidate]
+        self._calls.append(
+            CallRow(
+                turn_id=self.row.id,
+                number=effect.number,
+                attempt=effect.attempt,
+                provider=candidate.provider,
+                model=candidate.model,
+                started_at=started,
+                ended_at=self._world.now(),
+                usage=effect.usage,
+                usage_source=effect.usage_source,
+                cost_usd=effect.cost_usd,
+                finish_reason=effect.finish_reason,
+                failure=None if effect.failure is None else msgspec.to_builtins(effect.failure),
+                response_id=effect.response_id,
+                served_model=effect.model,
+            )
+        )
+
+    async def open(self) -> None:
+        """Make the turn's row durable.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        self.row = msgspec.structs.replace(self.row, states=tuple(self._states), state=self._turn.state.value)
+        await _durably(self._store.open_turn(self.row))
+
+    async def close(self, effect: fx.CloseTurn) -> None:
+        """Make the outcome durable, with all model calls since the last write.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        now = self._world.now()
+        self.row = self._finished(
+            effect.outcome,
+            effect.reason,
+            effect.usage,
+            effect.usage_source,
+            effect.cost_usd,
+            now,
+            effect.problem,
+        )
+        try:
+            await _durably(self._store.close_turn(self.row, self._calls, self._reasoning(now)))
+            self._calls = []
+        finally:
+            self._log()
+
+    async def park(self, effect: fx.Park) -> None:
+        """Make the parked turn durable, with what it needs to go on.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        now = self._world.now()
+        self.row = self._finished(
+            "parked", "tool_calls", effect.usage, effect.usage_source, effect.cost_usd, None, None
+        )
+        park = ParkRow(
+            turn_id=self.row.id,
+            owner=self.row.owner,
+            call_ids=tuple(call.id for call in effect.calls),
+            history=self._history,
+            model=self.row.model,
+            snapshot=self._turn.snapshot(),
+            created_at=now,
+            expires_at=now + self._ttl,
+        )
+        try:
+            await _durably(self._store.park_turn(self.row, self._calls, park, self._reasoning(now)))
+            self._calls = []
+        finally:
+            self._log()
+
+    def _finished(
+        self,
+        outcome: str,
+        reason: str,
+        usage: Any,
+        usage_source: str,
+        cost_usd: Any,
+        ended_at: float | None,
+        problem: Problem | None,
+    ) -> TurnRow:
+        candidate = self._turn.candidate
+        return msgspec.structs.replace(
+            self.row,
+            outcome=outcome,
+            reason=reason,
+            state=self._turn.state.value,
+            committed_by=self._turn.committed_by,
+            states=tuple(self._states),
+            tools=tuple(self._tools),
+            provider=candidate.provider,
+            served_model=candidate.model,
+            usage=usage,
+            usage_source=usage_source,
+            cost_usd=cost_usd,
+            error=None if problem is None else msgspec.to_builtins(problem),
+            ended_at=ended_at,
+        )
+
+    def _reasoning(self, now: float) -> list[ReasoningRow]:
+        """The assistant messages of this turn whose reasoning the client's wire may have lost."""
+        rows: list[ReasoningRow] = []
+        for message in self._turn.said:
+            if message.origin is not None and needs_keeping(message):
+                blob = _encode(message)
+                rows += [
+                    ReasoningRow(
+                        tool_call_id=call.id,
+                        owner=self.row.owner,
+                        origin=message.origin,
+                        message=blob,
+                        created_at=now,
+                    )
+                    for call in message.tool_calls
+                ]
+        return rows
+
+    def _log(self) -> None:
+        row = self.row
+        logger.info(
+            "turn %s",
+            " ".join(f"{name}={value}" for name, value in _line(row).items() if value is not None),
+            extra={"turn": row},
+        )
+
+
+def needs_keeping(message: Message) -> bool:
+    """Whether a wire without a place for reasoning would lose something that the provider wants back."""
+    return bool(message.tool_calls) and any(
+        isinstance(part, REASONING_PARTS) or getattr(part, "provider_data", None) is not None
+        for part in message.parts
+    )
+
+
+async def _durably(write: Awaitable[None]) -> None:
+    """Wait for a write that no cancellation may tear; a disk that hangs must not hold the turn for ever."""
+    with trio.move_on_after(WRITE_LIMIT_SECONDS, shield=True) as scope:
+        await write
+    if scope.cancelled_caught:
+        raise StoreError(f"The store did not answer within {WRITE_LIMIT_SECONDS:g} s. Look at its disk.")
+
+
+def _line(row: TurnRow) -> dict[str, object]:
+    states: Sequence[StateAt] = row.states
+    start = row.created_at
+    return {
+        "id": row.id,
+        "face": row.face,
+        "session": row.session_id,
+        "model": row.model,
+        "provider": row.provider,
+        "outcome": row.outcome,
+        "reason": row.reason,
+        "states": ",".join(f"{each.state}@{each.at - start:.3f}" for each in states),
+        "input_tokens": row.usage.input_tokens,
+        "output_tokens": row.usage.output_tokens,
+        "cost_usd": row.cost_usd,
+    }

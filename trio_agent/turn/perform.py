@@ -1,0 +1,218 @@
+"""Performing effects: one `match`, one small step each."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from trio_agent.statemachine import effects as fx
+from trio_agent.statemachine import events as ev
+from trio_agent.statemachine.conversation import ToolCall
+from trio_agent.statemachine.failure import Problem
+from trio_agent.store.contract import StoreError
+from trio_agent.turn.journal import Journal
+from trio_agent.turn.sink import Sink, SinkClosedError
+from trio_agent.turn.timers import Timers
+from trio_agent.turn.toolbox import HostTools, ToolBox
+
+if TYPE_CHECKING:
+    from trio_agent.turn.driver import Driver
+
+logger = logging.getLogger("trio_agent.turn")
+
+OUTPUTS: frozenset[type] = frozenset(
+    {
+        fx.Commit,
+        fx.SendRole,
+        fx.SendText,
+        fx.SendRefusal,
+        fx.SendReasoning,
+        fx.SendReasoningSignature,
+        fx.SendReasoningEnd,
+        fx.SendRedactedReasoning,
+        fx.SendToolCall,
+        fx.SendToolArguments,
+        fx.SendToolProgress,
+        fx.SendKeepalive,
+        fx.Finish,
+        fx.SendError,
+        fx.Reject,
+    }
+)
+DURABLE: frozenset[type] = frozenset({fx.OpenTurn, fx.Park, fx.CloseTurn})
+STORE_RETRY_SECONDS = 5.0
+
+
+class Performer:
+    """Does what the machine asks for, in order, under the turn's lock."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        sink: Sink,
+        journal: Journal,
+        timers: Timers,
+        tools: ToolBox,
+        host: HostTools | None,
+    ) -> None:
+        self._driver = driver
+        self._sink = sink
+        self._journal = journal
+        self._timers = timers
+        self._tools = tools
+        self._host = host
+        self._torn = False
+        self.nursery: trio.Nursery | None = None
+        self.parked = False
+
+    async def work_off(self, due: deque[fx.Effect]) -> None:
+        """Perform everything that is due. Outputs in a row go out in one write.
+
+        A cancellation leaves in the queue what was not begun, so that nothing is lost that must be recorded.
+        """
+        outputs: list[fx.Output] = []
+        while due:
+            effect = due[0]
+            kind = type(effect)
+            if kind in OUTPUTS:
+                outputs.append(cast("fx.Output", effect))
+                due.popleft()
+                continue
+            if outputs and kind in DURABLE:
+                # What was said already is not held back until the disk has answered.
+                await self._send_due(outputs, due)
+                outputs = []
+            due.popleft()
+            await self._perform(effect, due)
+        if outputs:
+            await self._send_due(outputs, due)
+
+    async def record_rest(self, due: deque[fx.Effect]) -> list[fx.Output]:
+        """Perform only what must be written down, for the world is closing; returns the outputs left over."""
+        untold: list[fx.Output] = []
+        while due:
+            effect = due.popleft()
+            match effect:
+                case fx.RecordCall():
+                    self._journal.record_call(effect)
+                case fx.CloseTurn():
+                    await self._close(effect, due)
+                case _ if type(effect) in OUTPUTS:
+                    untold.append(cast("fx.Output", effect))
+                case _:
+                    pass
+        return untold
+
+    async def tell(self, outputs: list[fx.Output]) -> None:
+        """Send the last outputs of a turn that ended irregularly, unless an earlier write was cut short."""
+        if not outputs or self._torn:
+            return
+        try:
+            await self._send(outputs)
+        except SinkClosedError:
+            pass
+        except Exception:
+            logger.exception("turn %s: its client could not be told", self._driver.turn.spec.turn_id)
+
+    async def _send_due(self, outputs: list[fx.Output], due: deque[fx.Effect]) -> None:
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except trio.Cancelled:
+            due.extendleft(reversed(outputs))
+            raise
+        await self._send(outputs)
+
+    async def _send(self, outputs: list[fx.Output]) -> None:
+        self._torn = True
+        await self._sink.send(outputs)
+        self._torn = False
+        self._timers.last_output = trio.current_time()
+
+    async def _perform(self, effect: fx.Effect, due: deque[fx.Effect]) -> None:
+        match effect:
+            case fx.SetTimer(timer, seconds):
+                self._timers.set(timer, seconds)
+            case fx.ClearTimer(timer):
+                self._timers.clear(timer)
+            case fx.StartCall():
+                self._driver.call_model(effect)
+            case fx.StopCall():
+                self._driver.stop_call()
+            case fx.RunTool(call):
+                self._start(self._run_tool, call)
+            case fx.CallHost(calls):
+                for call in calls:
+                    self._start(self._call_host, call)
+            case fx.RecordCall():
+                self._journal.record_call(effect)
+            case fx.OpenTurn():
+                await self._open(due)
+            case fx.Park():
+                await self._park(effect, due)
+            case fx.CloseTurn():
+                await self._close(effect, due)
+            case _:
+                raise AssertionError(f"nobody performs {type(effect).__name__}")
+
+    def _start(self, what: object, call: ToolCall) -> None:
+        if self.nursery is None:
+            raise AssertionError("a turn performs effects inside its nursery")
+        self.nursery.start_soon(what, call)  # type: ignore[arg-type]
+
+    async def _run_tool(self, call: ToolCall) -> None:
+        began = trio.current_time()
+        result = await self._tools.run(call)
+        now = trio.current_time()
+        self._journal.note_tool(call.name, call.id, now - began, failed=result.is_error)
+        await self._driver.dispatch((ev.ToolFinished(result, now),))
+
+    async def _call_host(self, call: ToolCall) -> None:
+        if self._host is None:
+            raise AssertionError("a turn that waits alive has a host")
+        result = await self._host.call(call)
+        await self._driver.dispatch((ev.HostToolsReturned((result,), trio.current_time()),))
+
+    # --- what must be written down -------------------------------------------------------------------
+
+    async def _open(self, due: deque[fx.Effect]) -> None:
+        try:
+            await self._journal.open()
+        except StoreError as error:
+            self._store_failed(error, due)
+
+    async def _park(self, effect: fx.Park, due: deque[fx.Effect]) -> None:
+        try:
+            await self._journal.park(effect)
+        except StoreError as error:
+            self._store_failed(error, due)
+        else:
+            self.parked = True
+
+    def _store_failed(self, error: StoreError, due: deque[fx.Effect]) -> None:
+        """Nothing that was to follow the write may happen; the machine says what happens instead."""
+        logger.error("turn %s: %s", self._driver.turn.spec.turn_id, error)
+        due.clear()
+        due.extend(
+            self._driver.effects_of(ev.ServerFailed("store_unavailable", str(error), trio.current_time()))
+        )
+
+    async def _close(self, effect: fx.CloseTurn, due: deque[fx.Effect]) -> None:
+        try:
+            await self._journal.close(effect)
+        except StoreError as error:
+            logger.error(
+                "turn %s: its outcome could not be written: %s", self._driver.turn.spec.turn_id, error
+            )
+            if effect.outcome == "completed":
+                self._take_back(str(error), due)
+
+    def _take_back(self, why: str, due: deque[fx.Effect]) -> None:
+        """An answer that could not be accounted for is not called complete."""
+        problem = Problem(code="store_unavailable", message=why, retry_after=STORE_RETRY_SECONDS)
+        committed = not any(type(each) is fx.Commit for each in due)
+        due.clear()
+        due.append(fx.SendError(problem) if committed else fx.Reject(problem))

@@ -1,0 +1,29 @@
+"""The turn request: what every face decodes into, and all that the agent knows of the client's wish."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from trio_agent.providers.contract import Options
+from trio_agent.statemachine.conversation import Message, Tool
+
+
+class TurnRequest(Struct, frozen=True, kw_only=True):
+    """One request of a client, in no wire's format.
+
+    `model` is the name that the client used, absent when `role` chooses. `owner` is the key that the
+    caller authenticated with ("" on a server without keys). `preflight` is the window that the client
+    asked for, in seconds. `notes` say what the face left out or repaired.
+    """
+
+    face: str
+    messages: tuple[Message, ...]
+    model: str | None = None
+    role: str | None = None
+    tools: tuple[Tool, ...] = ()
+    options: Options = Options()
+    stream: bool = False
+    owner: str = ""
+    session_id: str | None = None
+    preflight: float | None = None
+    notes: tuple[str, ...] = ()
