@@ -11,12 +11,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 run: $(VENV)/runtime.stamp
 	$(BIN)/trio-agent serve --config docs/examples/replay.json --port $(PORT)
 
+# Left out: 119 and 900 (generators are closed by aclosing, see docs/architecture.md), 124 (views), 127 (httpx is
+# the API only), 91x (a checkpoint in every async function).
+ASYNC_RULES := --disable=ASYNC119,ASYNC124,ASYNC127,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913 \
+	--startable-in-context-manager=serve_asgi,serve
+
 test: check unit
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/flake8-async $$(find trio_agent statemachine -name "*.py")
+	$(BIN)/flake8-async $(ASYNC_RULES) $$(find trio_agent/ statemachine -name "*.py")
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

@@ -114,7 +114,7 @@ class Admission:
                 )
         except AgentError as error:
             if error.status in (402, 422, 429):
-                await self._record_refusal(request, shown, refs, error)
+                await self._record_refusal(request, shown, refs, error)  # noqa: ASYNC120 - a caller that left needs no error
             raise
         try:
             if host is None:

@@ -200,11 +200,13 @@ async def open_agent(
     elif not isinstance(config, Config):
         config = parse_config(config, env)
     where = resolve_home(env) if home is None else Path(home)
-    async with boot(config, home=where, env=env, world=world or RealWorld(), tools=tools) as house:
-        async with open_plain_nursery() as nursery:
-            nursery.start_soon(_sweep, house)
-            yield Agent(house)
-            nursery.cancel_scope.cancel()
+    async with (
+        boot(config, home=where, env=env, world=world or RealWorld(), tools=tools) as house,
+        open_plain_nursery() as nursery,
+    ):
+        nursery.start_soon(_sweep, house)
+        yield Agent(house)
+        nursery.cancel_scope.cancel()
 
 
 async def _sweep(house: House) -> None:

@@ -1,14 +1,16 @@
-"""Scripts: turns that are cancelled, run out of time, or meet a failure of the server's own."""
+"""Scripts: turns that stall, are cancelled, run out of time, or meet a failure of the server's own."""
 
 from __future__ import annotations
 
 from machine_values import (
     ALIVE,
     BEGIN,
+    CALL_OVER,
     COST,
     HI,
     STREAM,
     TOOLS,
+    TWO,
     USAGE,
     USED,
     WHOLE,
@@ -18,9 +20,11 @@ from machine_values import (
     call_tool,
     closed,
     failed,
+    failure,
     problem,
     rejected,
     row,
+    start,
 )
 
 from trio_agent.statemachine import TurnSpec
@@ -89,7 +93,65 @@ def _told() -> list[Script]:
     return scripts
 
 
+STALLS = [
+    *[
+        Script(
+            f"an upstream that never answers is given up {where}, and the next one is asked",
+            TWO,
+            [BEGIN, *before],
+            [
+                (
+                    ev.StallTimerFired(300.0),
+                    [
+                        fx.StopCall(),
+                        *CALL_OVER,
+                        row(failure=failure("stalled", message="no answer began for 300 s")),
+                        *start(1, 1),
+                    ],
+                )
+            ],
+        )
+        for where, before in {"in preflight": [], "after the window": [WINDOW]}.items()
+    ],
+    *[
+        Script(
+            f"with no other candidate left the turn has stalled {where}",
+            STREAM,
+            [BEGIN, *before],
+            [
+                (
+                    ev.StallTimerFired(300.0),
+                    [
+                        fx.StopCall(),
+                        *CALL_OVER,
+                        row(failure=failure("stalled", message="no answer began for 300 s")),
+                        *ending("failed", "stalled", problem("upstream_stalled", provider="a")),
+                    ],
+                )
+            ],
+        )
+        for where, before, ending in (("in preflight", [], rejected), ("after the window", [WINDOW], broken))
+    ],
+    Script(
+        "an answer that falls silent ends as a failure",
+        TWO,
+        [BEGIN, HI],
+        [
+            (
+                ev.StallTimerFired(130.0),
+                [
+                    fx.StopCall(),
+                    *CALL_OVER,
+                    row(failure=failure("stalled", message="the answer fell silent for 120 s")),
+                    *broken("failed", "stalled", problem("upstream_stalled", provider="a")),
+                ],
+            )
+        ],
+    ),
+]
+
 SCRIPTS = [
+    *STALLS,
     *_told(),
     *[
         Script(

@@ -1,4 +1,4 @@
-"""Scripts: model calls that fail, retries, fallbacks and stalls."""
+"""Scripts: model calls that fail, retries and fallbacks."""
 
 from __future__ import annotations
 
@@ -330,61 +330,4 @@ FALLBACKS = [
     ),
 ]
 
-STALLS = [
-    *[
-        Script(
-            f"an upstream that never answers is given up {where}, and the next one is asked",
-            TWO,
-            [BEGIN, *before],
-            [
-                (
-                    ev.StallTimerFired(300.0),
-                    [
-                        fx.StopCall(),
-                        *CALL_OVER,
-                        row(failure=failure("stalled", message="no answer began for 300 s")),
-                        *start(1, 1),
-                    ],
-                )
-            ],
-        )
-        for where, before in {"in preflight": [], "after the window": [WINDOW]}.items()
-    ],
-    *[
-        Script(
-            f"with no other candidate left the turn has stalled {where}",
-            STREAM,
-            [BEGIN, *before],
-            [
-                (
-                    ev.StallTimerFired(300.0),
-                    [
-                        fx.StopCall(),
-                        *CALL_OVER,
-                        row(failure=failure("stalled", message="no answer began for 300 s")),
-                        *ending("failed", "stalled", problem("upstream_stalled", provider="a")),
-                    ],
-                )
-            ],
-        )
-        for where, before, ending in (("in preflight", [], rejected), ("after the window", [WINDOW], broken))
-    ],
-    Script(
-        "an answer that falls silent ends as a failure",
-        TWO,
-        [BEGIN, HI],
-        [
-            (
-                ev.StallTimerFired(130.0),
-                [
-                    fx.StopCall(),
-                    *CALL_OVER,
-                    row(failure=failure("stalled", message="the answer fell silent for 120 s")),
-                    *broken("failed", "stalled", problem("upstream_stalled", provider="a")),
-                ],
-            )
-        ],
-    ),
-]
-
-SCRIPTS = [*RETRIES, *FALLBACKS, *STALLS]
+SCRIPTS = [*RETRIES, *FALLBACKS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -67,6 +68,14 @@ def test_the_manual_shows_the_machine_as_it_is() -> None:
     """The drawn parts of docs/machine.md are what the code draws now."""
     page = PAGE.read_text(encoding="utf-8")
     assert _tool().redrawn(page) == page, REGENERATE
+
+
+def test_the_example_of_the_manual_runs() -> None:
+    """What the page shows as code is true."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), {})
 
 
 def test_a_page_without_its_markers_is_not_taken_for_drawn() -> None:

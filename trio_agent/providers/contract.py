@@ -241,7 +241,7 @@ class Provider(ABC):
         response = await self.complete(request)
         yield events_of(response, self.parse_tool_calls(response))
 
-    def check(self, request: ProviderRequest) -> None:
+    def check(self, request: ProviderRequest) -> None:  # noqa: B027 - most wires have something to refuse, not all
         """Refuse what this provider's wire cannot carry, by raising AgentError with a 4xx code.
 
         Called before the turn begins, so that nothing is ever dropped silently.
@@ -281,7 +281,8 @@ def refuse(param: str, provider: str, why: str) -> AgentError:
     """The error for an option that this provider's wire cannot carry."""
     return AgentError(
         "unsupported_parameter",
-        f"{param!r} cannot be honoured by provider {provider!r}: {why}. Leave it out or choose another model.",
+        f"{param!r} cannot be honoured by provider {provider!r}: {why}. "
+        "Leave it out or choose another model.",
         param=param,
     )
 

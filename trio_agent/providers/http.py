@@ -125,7 +125,7 @@ class UpstreamHttp:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._stack.__aexit__(exc_type, exc_value, traceback)
+        await self._stack.__aexit__(exc_type, exc_value, traceback)  # noqa: ASYNC102 - closing sockets does not wait
 
     def scrub(self, text: str) -> str:
         """`text` without secrets."""

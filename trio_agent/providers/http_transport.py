@@ -87,7 +87,7 @@ class ResponseBody(httpx.AsyncByteStream):
                         yield parts[0] if len(parts) == 1 else b"".join(parts)
                     except GeneratorExit:
                         if failure is None:
-                            await self._finish(chunks)
+                            await self._finish(chunks)  # noqa: ASYNC120 - it has a time limit
                         raise
                     if failure is not None:
                         raise failure

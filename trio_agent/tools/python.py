@@ -18,7 +18,6 @@ from msgspec import Struct
 
 from trio_agent.statemachine.conversation import Image, Text, Tool, ToolCall, ToolResult
 
-
 logger = logging.getLogger("trio_agent.tools")
 
 THREADS_MAX = 40  # worker threads that the calls of one tool may take at once
@@ -107,7 +106,7 @@ def python_tool(
         raise ToolDefinitionError(f"{shown} is not callable")
     try:
         signature = inspect.signature(function)
-        hints = get_type_hints(function)
+        hints = get_type_hints(_written(function))
     except (TypeError, ValueError, NameError) as error:
         raise ToolDefinitionError(f"{shown}: its signature cannot be read: {error}") from None
     fields: list[Any] = []
@@ -126,8 +125,18 @@ def python_tool(
         schema = _schema_of(arguments)
     except (TypeError, msgspec.ValidationError) as error:
         raise ToolDefinitionError(f"{shown}: no JSON Schema for its parameters: {error}") from None
-    tool = Tool(shown, inspect.getdoc(function), schema)
+    described = function.func if isinstance(function, functools.partial) else function
+    tool = Tool(shown, inspect.getdoc(described), schema)
     return PythonTool(tool, function, arguments, timeout, trio.CapacityLimiter(THREADS_MAX))
+
+
+def _written(function: Callable[..., Any]) -> Any:
+    """The function that holds the type hints of a callable."""
+    if isinstance(function, functools.partial):
+        return _written(function.func)
+    if inspect.isroutine(function) or inspect.isclass(function):
+        return function
+    return type(function).__call__
 
 
 def _same(value: Any) -> Any:

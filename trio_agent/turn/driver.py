@@ -110,6 +110,9 @@ class Driver:
                         await self.dispatch((ev.Cancel(self._stop_first, trio.current_time()),))
                     while not self.over:
                         await self._next_step()
+                    # Whoever brought the last event may still be telling the client.
+                    async with self._lock:
+                        pass
                     nursery.cancel_scope.cancel()
         except* SinkClosedError:
             self._ending = "client_disconnected"
@@ -118,7 +121,7 @@ class Driver:
             self._crashed = True
         finally:
             if not self.over or self._due:
-                await self._settle()
+                await self._settle()  # noqa: ASYNC102 - it shields itself, with a limit
 
     async def _next_step(self) -> None:
         call = self._call_due
