@@ -33,25 +33,28 @@ STATUS: Final[Mapping[str, int]] = {
     "request_timeout": 408,
     "turn_cancelled": 409,
     "body_too_large": 413,
-    "no_candidate": 422,
     "tools_not_supported_by_backend": 422,
     "images_not_supported_by_backend": 422,
     "max_model_calls": 422,
     "rate_limited": 429,
     "headers_too_large": 431,
     "internal_error": 500,
+    "not_implemented": 501,
     "upstream_error": 502,
     "upstream_stalled": 502,
     "all_candidates_failed": 503,
     "server_shutdown": 503,
     "store_unavailable": 503,
+    "too_many_connections": 503,
     "turn_timeout": 504,
+    "http_version_not_supported": 505,
 }
 """HTTP status by error code; every code that a client can meet is here."""
 
 # A repeat of the same request cannot mend these; said so with `x-should-retry: false`.
 FINAL_CODES: Final[frozenset[str]] = frozenset(
-    {code for code, status in STATUS.items() if 400 <= status < 429 and status != 408} | {"headers_too_large"}
+    {code for code, status in STATUS.items() if 400 <= status < 429 and status != 408}
+    | {"headers_too_large", "not_implemented", "http_version_not_supported"}
 )
 
 

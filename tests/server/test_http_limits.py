@@ -215,7 +215,7 @@ async def test_over_the_connection_limit_the_answer_is_503_at_once() -> None:
             reply = await server.ask(get("/ok"))
             assert reply.status == 503
             assert reply.headers["retry-after"] == "1"
-            assert reply.json["error"]["code"] == "rate_limited"
+            assert reply.json["error"]["code"] == "too_many_connections"
         await wait_set(watch.phase("silent").over)
         await trio.testing.wait_all_tasks_blocked(0.01)
         await server.check_alive()

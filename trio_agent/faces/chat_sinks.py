@@ -92,7 +92,7 @@ class StreamSink:
             case fx.SendKeepalive():
                 return COMMENT
             case fx.SendToolProgress() if self._style.progress:
-                return frame(msgspec.json.encode(output), event="trio_agent.tool.progress")
+                return frame(_progress(output), event="trio_agent.tool.progress")
             case fx.Finish():
                 return self._finish(output)
             case fx.SendError(problem):
@@ -167,6 +167,13 @@ class CollectSink:
         usage = wire.usage_of(output.usage, output.cost_usd, output.usage_source)
         choice = wire.Choice(0, message, output.finish_reason)
         return wire.encode(wire.Completion(style.response_id, style.created, style.model, [choice], usage))
+
+
+def _progress(output: fx.SendToolProgress) -> bytes:
+    """What clients that ask for it see of a server-side tool at work."""
+    return msgspec.json.encode(
+        {"tool_call_id": output.tool_call_id, "name": output.name, "status": output.status}
+    )
 
 
 __all__ = ["CollectSink", "InStreamErrors", "StreamSink", "Style"]

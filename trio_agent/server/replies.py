@@ -38,9 +38,9 @@ _CODES: Final = {
     408: "request_timeout",
     413: "body_too_large",
     431: "headers_too_large",
-    501: "method_not_allowed",
-    503: "rate_limited",
-    505: "invalid_request",
+    501: "not_implemented",
+    503: "too_many_connections",
+    505: "http_version_not_supported",
 }
 
 _MESSAGES: Final = {

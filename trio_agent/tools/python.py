@@ -106,7 +106,7 @@ def python_tool(
         raise ToolDefinitionError(f"{shown} is not callable")
     try:
         signature = inspect.signature(function)
-        hints = get_type_hints(_written(function))
+        hints = get_type_hints(_written(function), include_extras=True)
     except (TypeError, ValueError, NameError) as error:
         raise ToolDefinitionError(f"{shown}: its signature cannot be read: {error}") from None
     fields: list[Any] = []
