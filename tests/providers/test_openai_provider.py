@@ -429,7 +429,7 @@ async def test_a_missing_key_names_its_variable(preset: Preset) -> None:
     with pytest.raises(ProviderConfigError, match=preset.key_names[0]) as caught:
         async with mounted({"base_url": "http://127.0.0.1:9", "models": ["a"]}, preset):
             pass
-    assert f"trio-agent auth set {preset.key_names[0]}" in caught.value.remedy
+    assert f"Set {preset.key_names[0]}" in caught.value.remedy
     assert caught.value.path == "config.api_key"
 
 
