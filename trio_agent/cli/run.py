@@ -48,6 +48,8 @@ def run(
 
 def _read_prompt(prompt: str | None) -> str:
     if prompt is not None and prompt != "-":
+        if not prompt.strip():
+            raise click.UsageError("the PROMPT is empty")
         return prompt
     if prompt is None and sys.stdin.isatty():
         raise click.UsageError("give a PROMPT, or pipe one in")

@@ -1,0 +1,132 @@
+"""Signed reasoning goes back to the model that signed it, byte for byte, and to nobody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from support.rig import make_agent, request, respond, result, said, store_of, tool, user
+from support.scripted import Scripted, answer, ending, text, tool_call
+
+from trio_agent.providers.contract import UpstreamError
+from trio_agent.statemachine import events as ev
+from trio_agent.statemachine.conversation import (
+    Message,
+    ProviderReasoning,
+    RedactedThinking,
+    Thinking,
+    ToolCall,
+)
+
+SIGNATURE = 'EqQB\u00e9+/=\n\t"\\ \u2028 end'
+READ = ToolCall("h1", "read_file", "{}")
+THOUGHT = [
+    [ev.ReasoningDelta("Let me "), ev.ReasoningDelta("think"), ev.ReasoningSigned(SIGNATURE)],
+    [ev.RedactedReasoning("0xSECRET==")],
+    [ev.ReasoningData('{"id": "rs_1",  "encrypted_content": "…"}')],
+    text("I look"),
+    [ev.ToolCallStarted(0, "h1", "read_file", '{"thought_signature": "abc"}'), ev.ToolCallDelta(0, "{}")],
+    ending("tool_calls"),
+]
+KEPT = (
+    Thinking("Let me think", SIGNATURE),
+    RedactedThinking("0xSECRET=="),
+    ProviderReasoning('{"id": "rs_1",  "encrypted_content": "…"}'),
+)
+CONTINUED = (user(), said("I look", READ), result("h1"))
+
+
+def asking(*messages: Message, **fields: Any) -> Any:
+    return request(*messages, **({"tools": (tool(),)} | fields))
+
+
+def reasoning_in(message: Message) -> tuple[Any, ...]:
+    return tuple(
+        part for part in message.parts if isinstance(part, type(KEPT[0]) | type(KEPT[1]) | type(KEPT[2]))
+    )
+
+
+async def test_a_resumed_turn_sends_it_back(autojump_clock: trio.abc.Clock) -> None:
+    """The client's wire dropped it; the parked turn has it, in its place, with the call's own data."""
+    lab = Scripted(THOUGHT, answer("ok"))
+    agent = make_agent(lab)
+    await respond(agent, asking())
+    await respond(agent, asking(*CONTINUED))
+    again = lab.calls[1].request.messages[1]
+    assert reasoning_in(again) == KEPT
+    assert again.tool_calls[0].provider_data == '{"thought_signature": "abc"}'
+    assert again.text == "I look"
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        said("I look", READ),
+        said("", READ),
+        said("I looked", READ),
+        Message("assistant", (Thinking("x"), READ)),
+    ],
+)
+async def test_a_later_ordinary_turn_gets_it_too(autojump_clock: trio.abc.Clock, theirs: Message) -> None:
+    """Found by the tool call's id, also where the client edited the text or kept only unsigned words."""
+    lab = Scripted(THOUGHT, answer("ok"), answer("later"))
+    agent = make_agent(lab)
+    await respond(agent, asking())
+    await respond(agent, asking(*CONTINUED))
+    history = (user("Edited"), theirs, result("h1"), said("ok"), user("And?"))
+    await respond(agent, asking(*history))
+    again = lab.calls[2].request.messages[1]
+    assert reasoning_in(again) == KEPT
+    assert again.tool_calls[0].provider_data == '{"thought_signature": "abc"}'
+    assert again.text == theirs.text or theirs.text == ""
+
+
+async def test_it_is_the_owner_s(autojump_clock: trio.abc.Clock) -> None:
+    """Another key that sends the same ids gets nothing of it."""
+    lab = Scripted(THOUGHT, answer("ok"))
+    agent = make_agent(lab)
+    await respond(agent, asking(owner="me"))
+    await respond(agent, asking(*CONTINUED, owner="you"))
+    assert reasoning_in(lab.calls[1].request.messages[1]) == ()
+
+
+@pytest.mark.parametrize("how", ["resumed", "ordinary"])
+async def test_another_provider_does_not_see_it(autojump_clock: trio.abc.Clock, how: str) -> None:
+    """A fallback gets the words and the call, without signatures, encrypted parts or the call's data."""
+    lab = Scripted(THOUGHT, [UpstreamError("malformed", "no")])
+    spare = Scripted(answer("ok"), name="spare")
+    agent = make_agent(lab, spare, routing={"roles": {"coder": ["lab-1", "spare-1"]}})
+    await respond(agent, asking(model=None, role="coder"))
+    history = CONTINUED if how == "resumed" else (user("Edited"), *CONTINUED[1:])
+    sink = await respond(agent, asking(*history, model=None, role="coder"))
+    assert sink.text == "ok"
+    assert reasoning_in(lab.calls[1].request.messages[1]) == KEPT
+    seen = spare.calls[0].request.messages[1]
+    assert reasoning_in(seen) == ()
+    assert seen.tool_calls == (READ,)
+    assert seen.text == "I look"
+
+
+async def test_calls_of_two_answers_in_one_message_get_none(autojump_clock: trio.abc.Clock) -> None:
+    """A client that joined two answers has a message that no signature fits."""
+    other = [
+        [ev.ReasoningDelta("Hm"), ev.ReasoningSigned("other")],
+        tool_call("h2", "read_file"),
+        ending("tool_calls"),
+    ]
+    lab = Scripted(THOUGHT, other, answer("ok"))
+    agent = make_agent(lab)
+    await respond(agent, asking())
+    await respond(agent, asking(*CONTINUED))
+    joined = said("", READ, ToolCall("h2", "read_file", "{}"))
+    await respond(agent, asking(user("Edited"), joined, result("h1"), result("h2")))
+    assert reasoning_in(lab.calls[2].request.messages[1]) == ()
+
+
+async def test_only_what_a_wire_would_lose_is_kept(autojump_clock: trio.abc.Clock) -> None:
+    """A plain tool call leaves nothing behind in the reasoning store."""
+    lab = Scripted([tool_call("h1", "read_file"), ending("tool_calls")], answer("ok"))
+    agent = make_agent(lab)
+    await respond(agent, asking())
+    assert store_of(agent).reasoning == {}

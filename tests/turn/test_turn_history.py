@@ -1,0 +1,226 @@
+"""What a client sends as history: repaired, refused, compared, by tables and by property."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.rig import result, said, user
+
+from trio_agent.errors import AgentError
+from trio_agent.statemachine.conversation import Image, Message, Part, Text, Thinking, ToolCall, ToolResult
+from trio_agent.turn.history import INTERRUPTED, digest, repaired, returned, same_answer
+
+A, B = ToolCall("a", "read", '{"path": "x"}'), ToolCall("b", "list", "{}")
+
+
+def interrupted(*ids: str) -> Message:
+    return Message("tool", tuple(ToolResult(each, (Text(INTERRUPTED),), is_error=True) for each in ids))
+
+
+def mixed(*parts: Part) -> Message:
+    """A user's message that holds tool results and words, as Anthropic's wire has it."""
+    return Message("user", parts)
+
+
+RA, RB = (ToolResult(each, (Text("42"),)) for each in "ab")
+
+REPAIRS: dict[str, tuple[list[Message], list[Message], int]] = {
+    "nothing to do": ([user()], [user()], 0),
+    "answered": ([said("", A), result("a"), user()], [said("", A), result("a"), user()], 0),
+    "answered in another order": (
+        [said("", A, B), result("b"), result("a")],
+        [said("", A, B), result("b"), result("a")],
+        0,
+    ),
+    "never answered": ([said("", A), user()], [said("", A), interrupted("a"), user()], 1),
+    "never answered, at the end": (
+        [said("", A, B), result("a")],
+        [said("", A, B), result("a"), interrupted("b")],
+        1,
+    ),
+    "two rounds unanswered": (
+        [said("", A), said("", B), user()],
+        [said("", A), interrupted("a"), said("", B), interrupted("b"), user()],
+        2,
+    ),
+    "said twice alike": (
+        [said("", A), result("a"), result("a"), user()],
+        [said("", A), result("a"), user()],
+        1,
+    ),
+    "said twice in one message": ([said("", A), mixed(RA, RA)], [said("", A), mixed(RA)], 1),
+    "results and words": (
+        [said("", A, B), mixed(RA, Text("go on"))],
+        [said("", A, B), interrupted("b"), mixed(RA, Text("go on"))],
+        1,
+    ),
+    "an id used again": (
+        [said("", A), result("a"), said("", A), result("a", "43")],
+        [said("", A), result("a"), said("", A), result("a", "43")],
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REPAIRS)
+def test_a_history_is_repaired(case: str) -> None:
+    """Every call comes out answered once, with a note for each thing that was changed."""
+    given_, expected, notes = REPAIRS[case]
+    out, said_of_it = repaired(given_)
+    assert out == tuple(expected)
+    assert len(said_of_it) == notes
+
+
+@pytest.mark.parametrize(
+    ("messages", "index", "why"),
+    [
+        ([result("a")], 0, "no message before it"),
+        ([user(), result("a"), said("", A)], 1, "no message before it"),
+        ([said("", A), result("b")], 1, "no message before it"),
+        ([said("", A), result("a"), result("a", "43")], 2, "already has another result"),
+        ([said("", A), user(), result("a")], 2, "right behind the call"),
+    ],
+)
+def test_what_cannot_be_repaired_is_refused(messages: list[Message], index: int, why: str) -> None:
+    """The error names the message and says what is wrong with it."""
+    with pytest.raises(AgentError) as caught:
+        repaired(messages)
+    assert (caught.value.code, caught.value.param) == ("invalid_tool_results", f"messages[{index}]")
+    assert why in caught.value.message
+
+
+IDS = st.sampled_from("abc")
+CALLS = st.lists(IDS, max_size=3, unique=True).map(
+    lambda ids: said("words", *(ToolCall(each, "read", "{}") for each in ids))
+)
+RESULTS = st.lists(
+    st.builds(ToolResult, IDS, st.just((Text("42"),))) | st.builds(Text, st.just("and")),
+    min_size=1,
+    max_size=3,
+).map(lambda parts: Message("tool", tuple(parts)))
+HISTORIES = st.lists(st.just(user()) | CALLS | RESULTS, max_size=8)
+
+
+def answered_once(messages: tuple[Message, ...]) -> bool:
+    """Whether each call is answered, once, before anything else is said."""
+    open_calls: set[str] = set()
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, ToolResult):
+                if part.tool_call_id not in open_calls:
+                    return False
+                open_calls.remove(part.tool_call_id)
+            elif open_calls and not isinstance(part, ToolCall):
+                return False
+        if message.tool_calls:
+            if open_calls:
+                return False
+            open_calls = {call.id for call in message.tool_calls}
+    return not open_calls
+
+
+def results_first(message: Message) -> Message:
+    parts = sorted(message.parts, key=lambda part: not isinstance(part, ToolResult))
+    return Message(message.role, tuple(parts))
+
+
+@given(HISTORIES)
+def test_a_repaired_history_has_every_call_answered_once(messages: list[Message]) -> None:
+    """Whatever a client sends is refused or comes out in order; a second repair changes nothing."""
+    try:
+        out, _ = repaired(messages)
+    except AgentError:
+        return  # the tables say which ones
+    assert answered_once(tuple(results_first(message) for message in out))
+    assert repaired(out) == (out, ())
+
+
+def test_the_results_that_a_request_brings() -> None:
+    """The last answer that called tools, its results without repetitions, and what the client added."""
+    brought = returned([user(), said("hm", A, B), result("b"), result("a"), result("a"), user("go on")])
+    assert brought is not None
+    assert brought.before == (user(),)
+    assert brought.answer == said("hm", A, B)
+    assert [each.tool_call_id for each in brought.results] == ["b", "a"]
+    assert brought.after == (user("go on"),)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [user()],
+        [said("", A), result("a"), said("done")],
+        [said("", A)],
+        [said("", A), user("never mind")],
+    ],
+)
+def test_a_request_that_brings_no_results(messages: list[Message]) -> None:
+    """Results that were answered already, or none at all, resume nothing."""
+    assert returned(messages) is None
+
+
+def test_a_result_for_another_call_is_not_brought() -> None:
+    """A repeated result of an earlier round is no part of this one."""
+    brought = returned([said("", B), result("b"), said("", A), result("b"), result("a")])
+    assert brought is not None
+    assert [each.tool_call_id for each in brought.results] == ["a"]
+
+
+SAME: dict[str, tuple[Message, Message]] = {
+    "text in pieces": (Message("user", (Text("a"), Text("b"))), user("ab")),
+    "caching markers": (user("a"), Message("user", (Text("a", {"type": "ephemeral"}),))),
+    "reasoning": (said("x", A), Message("assistant", (Thinking("hm", "sig"), *said("x", A).parts))),
+    "spelling of arguments": (said("", A), said("", ToolCall("a", "read", '{"path":"x"}'))),
+    "who wrote it": (said("x"), Message("assistant", (Text("x"),), None, "lab/lab-1")),
+}
+DIFFERENT: dict[str, tuple[Message, Message]] = {
+    "words": (user("a"), user("b")),
+    "role": (Message("system", (Text("a"),)), user("a")),
+    "name": (user("a"), Message("user", (Text("a"),), "ann")),
+    "arguments": (said("", A), said("", ToolCall("a", "read", '{"path": "y"}'))),
+    "invalid arguments": (said("", ToolCall("a", "read", "{")), said("", ToolCall("a", "read", "{{"))),
+    "call id": (said("", A), said("", ToolCall("c", "read", A.arguments))),
+    "result": (result("a", "1"), result("a", "2")),
+    "error": (result("a"), Message("tool", (ToolResult("a", (Text("42"),), is_error=True),))),
+    "image": (Message("user", (Image("http://a"),)), Message("user", (Image("http://b"),))),
+    "one more": (user("a"), user("a\n")),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_a_digest_is_blind_to_spelling(case: str) -> None:
+    """Two ways to say the same conversation."""
+    ours, theirs = SAME[case]
+    assert digest([user("x"), ours]) == digest([user("x"), theirs])
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_a_digest_sees_an_edit(case: str) -> None:
+    """Another conversation."""
+    ours, theirs = DIFFERENT[case]
+    assert digest([ours]) != digest([theirs])
+
+
+def test_a_digest_keeps_messages_apart() -> None:
+    """Where one message ends is part of what is said."""
+    assert digest([user("a"), user("b")]) != digest([user("ab")])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "same"),
+    [
+        (said("Let me look", A), True),
+        (said("", A), True),
+        (said(" Let me look\n", A), True),
+        (said("look", A), True),  # the client saw several calls' words as one; it may have kept the last
+        (said("I looked", A), False),
+        (said("Let me look", B), False),
+        (said("Let me look", A, B), False),
+        (said("Let me look", ToolCall("a", "read", '{"path": "y"}')), False),
+    ],
+)
+def test_an_answer_that_comes_back_is_compared(theirs: Message, same: bool) -> None:
+    """The calls must be the very ones; the text may be missing, but not edited."""
+    assert same_answer([said("Let me "), result("s"), said("look", A)], [A], theirs) is same

@@ -1,0 +1,220 @@
+"""A store that fails or hangs: no model call without a row, no complete answer without an outcome."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from support.memory_store import MemoryStore
+from support.rig import (
+    Collector,
+    living_tasks,
+    make_agent,
+    nothing_left,
+    request,
+    respond,
+    result,
+    said,
+    store_of,
+    tool,
+    user,
+)
+from support.scripted import Scripted, answer, calling
+
+from trio_agent.errors import AgentError
+from trio_agent.statemachine import effects as fx
+from trio_agent.statemachine.conversation import ToolCall
+from trio_agent.world import CountingWorld
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("how", ["failing", "hanging"])
+async def test_without_a_row_no_model_is_called(
+    autojump_clock: trio.abc.Clock, how: str, stream: bool
+) -> None:
+    """A turn that cannot be opened is 503 `store_unavailable`, in bounded time."""
+    lab = Scripted(answer("never"))
+    agent = make_agent(lab)
+    getattr(store_of(agent), how).update({"open_turn", "close_turn"})
+    with nothing_left(lab):
+        sink = await respond(agent, request(stream=stream))
+    assert sink.kinds == ["Reject"]
+    assert sink.problem.code == "store_unavailable"
+    assert sink.problem.retry_after
+    assert lab.calls == []
+    assert trio.current_time() <= 21
+
+
+@pytest.mark.parametrize(("stream", "told"), [(True, fx.SendError), (False, fx.Reject)])
+@pytest.mark.parametrize("how", ["failing", "hanging"])
+async def test_an_answer_without_an_outcome_is_not_called_complete(
+    autojump_clock: trio.abc.Clock, how: str, stream: bool, told: type
+) -> None:
+    """When the outcome cannot be written the response ends in an error, not in `stop`."""
+    lab = Scripted(answer("Hello"))
+    agent = make_agent(lab)
+    getattr(store_of(agent), how).add("close_turn")
+    with nothing_left(lab):
+        sink = await respond(agent, request(stream=stream))
+    assert type(sink.last) is told
+    assert sink.problem.code == "store_unavailable"
+    assert not sink.of(fx.Finish)
+    assert trio.current_time() <= 11
+    assert store_of(agent).only.outcome == "running"  # what a restart closes as abandoned
+
+
+@pytest.mark.parametrize(("stream", "told"), [(True, fx.SendError), (False, fx.Reject)])
+@pytest.mark.parametrize("how", ["failing", "hanging"])
+async def test_a_park_that_is_not_durable_is_no_park(
+    autojump_clock: trio.abc.Clock, how: str, stream: bool, told: type
+) -> None:
+    """The client must not be sent off to run tools for a turn that nobody could resume."""
+    lab = Scripted(calling(("h", "read_file")))
+    agent = make_agent(lab)
+    getattr(store_of(agent), how).add("park_turn")
+    sink = await respond(agent, request(stream=stream, tools=(tool(),)))
+    assert type(sink.last) is told
+    assert sink.problem.code == "store_unavailable"
+    assert not sink.of(fx.Finish)
+    row = store_of(agent).only
+    assert (row.outcome, row.reason) == ("failed", "store_unavailable")
+    assert store_of(agent).endings[row.id] == 1
+    assert row.usage.total_tokens == 15
+
+
+@pytest.mark.parametrize("method", ["find_parks", "get_turn", "take_park", "find_reasoning"])
+async def test_a_store_that_cannot_be_read_is_a_503(autojump_clock: trio.abc.Clock, method: str) -> None:
+    """Resuming and ordinary turns alike are refused before anything is spent."""
+    lab = Scripted(calling(("h", "read_file")), answer("ok"))
+    agent = make_agent(lab)
+    await respond(agent, request(tools=(tool(),)))
+    store_of(agent).failing.add(method)
+    if method == "find_reasoning":
+        store_of(agent).parks.clear()
+    history = (user(), said("", ToolCall("h", "read_file", "{}")), result("h"))
+    with pytest.raises(AgentError) as caught:
+        await agent.admit(request(*history, tools=(tool(),)))
+    assert (caught.value.code, caught.value.status) == ("store_unavailable", 503)
+    assert len(lab.calls) == 1
+
+
+async def test_a_slow_store_costs_time_and_nothing_else(autojump_clock: trio.abc.Clock) -> None:
+    """Content that was said already goes out before the disk has answered."""
+    lab = Scripted(answer("Hello"))
+    agent = make_agent(lab)
+    store_of(agent).delay = 3.0
+    sink = Collector()
+    admitted = await agent.admit(request())
+    began = trio.current_time()
+    await agent.run(admitted, sink)
+    assert [at - began for at in sink.times] == [3.0, 6.0]
+
+
+async def test_a_turn_that_times_out_on_a_slow_store_still_tells_its_client(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Writing the outcome takes longer than a client is waited for; the client is told after it."""
+    lab = Scripted([999.0])
+    agent = make_agent(lab, server={"turn_timeout": 20})
+    store_of(agent).delay = 2.0
+    with nothing_left(lab):
+        sink = await respond(agent, request(stream=False))
+    assert sink.problem.code == "turn_timeout"
+    assert store_of(agent).only.reason == "timeout"
+
+
+async def test_an_answer_that_is_being_written_down_when_time_is_up_is_whole(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """The turn's time ends while its outcome is on the way to the disk: completed, and told so."""
+    lab = Scripted([17.0, *answer("Hello")])
+    agent = make_agent(lab, server={"turn_timeout": 20})
+    store_of(agent).delay = 5.0  # the answer is there after 17 seconds, its outcome after 22
+    sink = Collector()
+    admitted = await agent.admit(request())
+    with nothing_left(lab):
+        await agent.run(admitted, sink)
+    assert sink.kinds[-1] == "Finish"
+    assert {row.outcome for row in store_of(agent).turns.values()} == {"completed"}
+
+
+async def test_a_bug_in_a_sink_is_recorded_as_the_server_s(autojump_clock: trio.abc.Clock) -> None:
+    """A write that raises something else ends the turn as `internal_error`; nothing escapes."""
+
+    class Broken(Collector):
+        async def send(self, outputs: object) -> None:
+            raise RuntimeError("bug")
+
+    lab = Scripted(answer("Hello"))
+    agent = make_agent(lab)
+    before = living_tasks()
+    await respond(agent, request(), Broken())
+    assert living_tasks() == before
+    row = store_of(agent).only
+    assert (row.outcome, row.reason) == ("failed", "internal_error")
+    assert store_of(agent).endings[row.id] == 1
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_bug_elsewhere_is_told_to_the_client(autojump_clock: trio.abc.Clock, gone: bool) -> None:
+    """A tool box that breaks its contract ends the turn with an error that a client sees."""
+
+    async def fine() -> str:
+        """Fine."""
+        return "fine"
+
+    class Broken:
+        tools = ()
+
+        async def run(self, call: ToolCall) -> object:
+            raise RuntimeError("bug")
+
+    lab = Scripted(calling(("c", "fine")), answer("never"))
+    agent = make_agent(lab, tools=[fine])
+    sink = Collector(gone_after=0 if gone else None)
+    admitted = await agent.admit(request())
+    driver = admitted.make_driver(sink)
+    driver._performer._tools = Broken()  # type: ignore[assignment]
+    await driver.run(admitted.first)
+    if gone:
+        assert not sink.of(fx.Reject)
+    else:
+        assert sink.problem.code == "internal_error"
+    assert store_of(agent).only.reason == "internal_error"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("broken", range(8))
+async def test_whichever_write_fails_nothing_is_claimed_that_is_not_there(
+    autojump_clock: trio.abc.Clock, broken: int, stream: bool
+) -> None:
+    """A store that fails from its n-th call on: a response that was told to be whole is written."""
+
+    class Failing(MemoryStore):
+        count = 0
+
+        async def _io(self, method: str) -> None:
+            self.count += 1
+            if self.count > broken:
+                self.failing.add(method)
+            await super()._io(method)
+
+    lab = Scripted(calling(("h", "read_file")), answer("ok"))
+    store = Failing(CountingWorld(clock=trio.current_time).now)
+    agent = make_agent(lab, store=store)
+    history = (user(), said("", ToolCall("h", "read_file", "{}")), result("h"))
+    refusals = set()
+    with nothing_left(lab):
+        for messages in ((user(),), history):
+            sink = Collector()
+            try:
+                await respond(agent, request(*messages, stream=stream, tools=(tool(),)), sink)
+            except AgentError as error:
+                refusals.add(error.code)
+                continue
+            outcomes = [row.outcome for row in store.turns.values()]
+            if sink.of(fx.Finish):
+                assert outcomes[-1] in ("completed", "parked")
+            else:
+                assert sink.problem.code == "store_unavailable"
+    assert refusals <= {"store_unavailable"}
+    assert all(count == 1 for count in store.endings.values())
