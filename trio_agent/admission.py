@@ -6,6 +6,7 @@ parked turn becomes that turn again; any other one is an ordinary turn made of w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -31,6 +32,8 @@ from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools, ToolBox
 from trio_agent.world import World
+
+logger = logging.getLogger("trio_agent")
 
 STORE_RETRY_SECONDS = 5.0
 
@@ -104,7 +107,16 @@ class Admission:
         refs, routed, shown = self._resolve(request)
         messages, repairs = repaired(request.messages)
         try:
-            plan = self._plan(request, refs, routed=routed, shown=shown, messages=messages, repairs=repairs)
+            plan = self._plan(
+                request,
+                refs,
+                routed=routed,
+                shown=shown,
+                messages=messages,
+                repairs=repairs,
+                # An embedding host answers for its own callables only; nobody would run these.
+                offered=self._host_tools if host is None else (),
+            )
             if full:
                 raise AgentError(
                     "rate_limited",
@@ -149,6 +161,7 @@ class Admission:
         shown: str,
         messages: tuple[Message, ...],
         repairs: tuple[str, ...],
+        offered: tuple[Tool, ...],
     ) -> _Plan:
         """What will be sent, with the candidates that can carry it.
 
@@ -156,7 +169,7 @@ class Admission:
             AgentError: none can; the error is the first candidate's.
         """
         callers = {tool.name for tool in request.tools}
-        offered = tuple(tool for tool in self._host_tools if tool.name not in callers)
+        offered = tuple(tool for tool in offered if tool.name not in callers)
         hosts = callers | {tool.name for tool in offered}
         servers = tuple(tool for tool in self._tools.tools if tool.name not in hosts)
         hidden = [tool.name for tool in self._tools.tools if tool.name in callers]
@@ -215,11 +228,20 @@ class Admission:
                 f"The model {ref.full_name!r} cannot read images. Leave them out or choose another model.",
                 param="messages",
             )
-        self._providers[ref.provider_id].check(
-            ProviderRequest(
-                model=ref.model.id, messages=messages, tools=tuple(tools), options=request.options
-            )
+        wanted = ProviderRequest(
+            model=ref.model.id, messages=messages, tools=tuple(tools), options=request.options
         )
+        try:
+            self._providers[ref.provider_id].check(wanted)
+        except AgentError:
+            raise
+        except Exception as error:
+            logger.exception("provider %s crashed in check", ref.provider_id)
+            raise AgentError(
+                "internal_error",
+                f"The provider plug-in {ref.provider_id!r} raised {type(error).__name__}; "
+                "see the server's log.",
+            ) from None
 
     def _candidates(self, plan: _Plan) -> tuple[Candidate, ...]:
         candidates = [self._candidate(ref) for ref in plan.refs]

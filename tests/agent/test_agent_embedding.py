@@ -251,3 +251,26 @@ async def test_two_agents_live_side_by_side(autojump_clock: trio.abc.Clock) -> N
     assert [message.role for message in one.calls[0].request.messages] == ["system", "user"]
     assert [message.role for message in two.calls[0].request.messages] == ["user"]
     assert len(store_of(first).turns) == len(store_of(second).turns) == 1
+
+
+async def test_the_operators_host_tools_are_not_offered_to_an_embedding_host() -> None:
+    """Nobody in this program would run them; only the callables that came with the turn are offered."""
+    provider = Scripted([answer("fine")])
+    agent = make_agent(provider, host_tools=[{"name": "open_door", "description": "Opens a door"}])
+    async with agent.turn("Hi", model="lab-1") as turn:
+        assert await turn.text() == "fine"
+    assert provider.calls[0].request.tools == ()
+
+
+async def test_a_check_that_crashes_is_told_and_lets_nobody_down() -> None:
+    """A plug-in's bug is an error with a code, and its text stays in the log."""
+
+    class Broken(Scripted):
+        def check(self, request: object) -> None:
+            raise RuntimeError("sk-secret")
+
+    agent = make_agent(Broken([answer("fine")]))
+    with pytest.raises(AgentError, match="RuntimeError") as caught:
+        async with agent.turn("Hi", model="lab-1"):
+            pass
+    assert (caught.value.code, "sk-secret" in str(caught.value)) == ("internal_error", False)
