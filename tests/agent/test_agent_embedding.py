@@ -255,7 +255,7 @@ async def test_two_agents_live_side_by_side(autojump_clock: trio.abc.Clock) -> N
 
 async def test_the_operators_host_tools_are_not_offered_to_an_embedding_host() -> None:
     """Nobody in this program would run them; only the callables that came with the turn are offered."""
-    provider = Scripted([answer("fine")])
+    provider = Scripted(answer("fine"))
     agent = make_agent(provider, host_tools=[{"name": "open_door", "description": "Opens a door"}])
     async with agent.turn("Hi", model="lab-1") as turn:
         assert await turn.text() == "fine"
@@ -269,7 +269,7 @@ async def test_a_check_that_crashes_is_told_and_lets_nobody_down() -> None:
         def check(self, request: object) -> None:
             raise RuntimeError("sk-secret")
 
-    agent = make_agent(Broken([answer("fine")]))
+    agent = make_agent(Broken(answer("fine")))
     with pytest.raises(AgentError, match="RuntimeError") as caught:
         async with agent.turn("Hi", model="lab-1"):
             pass
