@@ -29,6 +29,7 @@ from trio_agent.config.schema import Config
 from trio_agent.embedding import LiveTurn, live_turn
 from trio_agent.errors import AgentError
 from trio_agent.nursery import open_plain_nursery
+from trio_agent.planning import Planner
 from trio_agent.providers.contract import Options
 from trio_agent.providers.directory import ModelRef
 from trio_agent.statemachine.conversation import Message
@@ -58,11 +59,19 @@ class Agent:
         self.prices: Mapping[str, Price | None] = house.prices
         self.store: Store = house.store
         self.world: World = house.world
-        self._admission = Admission(
+        providers = {mounted.id: mounted.provider for mounted in house.providers.values()}
+        planner = Planner(
             house.config,
-            providers=house.providers,
+            providers=providers,
             directory=house.directory,
             prices=house.prices,
+            tools=house.tools,
+            world=house.world,
+        )
+        self._admission = Admission(
+            house.config,
+            planner,
+            providers=providers,
             tools=house.tools,
             store=house.store,
             world=house.world,

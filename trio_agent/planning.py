@@ -1,0 +1,267 @@
+"""What a request comes down to: which models may serve it, with which tools, under which limits.
+
+Pure, but for what a provider's `check` may log. What no model of the request's can carry is refused here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from trio_agent.config.schema import Config
+from trio_agent.errors import AgentError
+from trio_agent.providers.contract import NamedTool, Provider, ProviderRequest, ToolChoice
+from trio_agent.providers.directory import ModelDirectory, ModelRef
+from trio_agent.routing.names import UnknownRoleError, choose
+from trio_agent.statemachine import Candidate, Limits, TurnSpec
+from trio_agent.statemachine.conversation import Image, Message, Text, Tool
+from trio_agent.statemachine.money import Price
+from trio_agent.turn.request import TurnRequest
+from trio_agent.turn.toolbox import HostTools, ToolBox
+from trio_agent.world import World
+
+logger = logging.getLogger("trio_agent")
+
+
+class Choice(Struct, frozen=True):
+    """The models that a request leads to, in order. `shown` is the name that the client used."""
+
+    refs: tuple[ModelRef, ...]
+    routed: bool
+    shown: str
+
+
+class Plan(Struct, frozen=True):
+    """What a request comes down to, before it is known whether a parked turn goes on.
+
+    `hidden` are the server-side tools that the caller's own tools hide.
+    """
+
+    request: TurnRequest
+    shown_model: str
+    refs: tuple[ModelRef, ...]
+    routed: bool
+    tools: tuple[Tool, ...]
+    host_tools: tuple[str, ...]
+    server_tools: tuple[str, ...]
+    messages: tuple[Message, ...]
+    notes: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+
+class Planner:
+    """Plans turns for one agent. `prices` holds every model's, by its full name."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        providers: Mapping[str, Provider],
+        directory: ModelDirectory,
+        prices: Mapping[str, Price | None],
+        tools: ToolBox,
+        world: World,
+    ) -> None:
+        self._config = config
+        self._providers = providers
+        self._directory = directory
+        self._prices = prices
+        self._tools = tools
+        self._world = world
+        self._host_tools = tuple(
+            Tool(each.name, each.description, each.parameters) for each in config.host_tools
+        )
+
+    def resolve(self, request: TurnRequest) -> Choice:
+        """The models that the request names, by alias, by role or directly.
+
+        Raises:
+            AgentError: `unknown_model`, `unknown_role`, or that it names none.
+        """
+        routing = self._config.routing
+        try:
+            route = choose(request.model, request.role, aliases=routing.aliases, roles=routing.roles)
+        except UnknownRoleError as error:
+            raise AgentError("unknown_role", str(error), param="routing_hint.role") from None
+        except ValueError:
+            raise AgentError(
+                "invalid_request", "The request names no model. GET /v1/models lists them.", param="model"
+            ) from None
+        refs = tuple(self._directory.resolve(name) for name in route.models)
+        return Choice(refs, route.routed, request.model or f"{request.role}")
+
+    def plan(
+        self,
+        request: TurnRequest,
+        choice: Choice,
+        *,
+        messages: tuple[Message, ...],
+        repairs: tuple[str, ...],
+        embedded: bool,
+    ) -> Plan:
+        """What will be sent, with the candidates that can carry it.
+
+        Args:
+            messages: the request's, in order.
+            repairs: what was changed to get them into order.
+            embedded: whether a host in this process runs the caller's tools. It answers for its own
+                callables only, so the configuration's `host_tools` are not offered.
+
+        Raises:
+            AgentError: none can; the error is the first candidate's.
+        """
+        callers = {tool.name for tool in request.tools}
+        refs = choice.refs
+        offered = () if embedded else tuple(tool for tool in self._host_tools if tool.name not in callers)
+        hosts = callers | {tool.name for tool in offered}
+        servers = tuple(tool for tool in self._tools.tools if tool.name not in hosts)
+        hidden = [tool.name for tool in self._tools.tools if tool.name in callers]
+        notes = [*request.notes, *repairs]
+        if not callers and (offered or servers) and not all(_calls_tools(ref) for ref in refs):
+            # The caller asked for none; the operator's must not make the model unusable.
+            offered, servers, hosts = (), (), set()
+            notes.append("the server's own tools were left out: the model cannot call tools")
+        tools = (*request.tools, *offered, *servers)
+        _check_tool_choice(request.options.tool_choice, tools)
+        notes += [f"the server-side tool {name} is hidden by the caller's own tool" for name in hidden]
+        if self._config.agent.system_prompt is not None:
+            messages = (Message("system", (Text(self._config.agent.system_prompt),)), *messages)
+        able: list[ModelRef] = []
+        first_error: AgentError | None = None
+        for ref in refs:
+            try:
+                self._check(ref, request, messages, tools)
+            except AgentError as error:
+                first_error = first_error or error
+            else:
+                able.append(ref)
+        if not able and first_error is not None:
+            raise first_error
+        return Plan(
+            request,
+            choice.shown,
+            tuple(able),
+            choice.routed,
+            tools,
+            tuple(sorted(hosts)),
+            tuple(tool.name for tool in servers),
+            messages,
+            tuple(notes),
+            tuple(hidden),
+        )
+
+    def _check(
+        self,
+        ref: ModelRef,
+        request: TurnRequest,
+        messages: tuple[Message, ...],
+        tools: Sequence[Tool],
+    ) -> None:
+        """Refuse what this model is known not to do. A model that says nothing of itself is trusted."""
+        known = ref.model.capabilities
+        if tools and not _calls_tools(ref):
+            raise AgentError(
+                "tools_not_supported_by_backend",
+                f"The model {ref.full_name!r} cannot call tools. Leave `tools` out or choose another model.",
+                param="tools",
+            )
+        if known and "vision" not in known and any(_has_image(message) for message in messages):
+            raise AgentError(
+                "images_not_supported_by_backend",
+                f"The model {ref.full_name!r} cannot read images. Leave them out or choose another model.",
+                param="messages",
+            )
+        wanted = ProviderRequest(
+            model=ref.model.id, messages=messages, tools=tuple(tools), options=request.options
+        )
+        try:
+            self._providers[ref.provider_id].check(wanted)
+        except AgentError:
+            raise
+        except Exception as error:
+            logger.exception("provider %s crashed in check", ref.provider_id)
+            raise AgentError(
+                "internal_error",
+                f"The provider plug-in {ref.provider_id!r} raised {type(error).__name__}; "
+                "see the server's log.",
+            ) from None
+
+    def _candidates(self, plan: Plan) -> tuple[Candidate, ...]:
+        candidates = [self._candidate(ref) for ref in plan.refs]
+        if self._config.agent.max_cost_usd is not None and any(each.price is not None for each in candidates):
+            # A cap cannot be kept with a model whose price nobody knows.
+            candidates = [each for each in candidates if each.price is not None]
+        return tuple(candidates)
+
+    def _candidate(self, ref: ModelRef) -> Candidate:
+        limits = self._providers[ref.provider_id].limits
+        return Candidate(
+            provider=ref.provider_id,
+            model=ref.model.id,
+            price=self._prices[ref.full_name],
+            context_window=ref.model.context_window,
+            max_retries=limits.max_retries,
+            first_byte_timeout=limits.first_byte_timeout,
+            idle_timeout=limits.idle_timeout,
+        )
+
+    def _limits(self, request: TurnRequest) -> Limits:
+        server, agent = self._config.server, self._config.agent
+        preflight = server.preflight_timeout
+        if request.preflight is not None:
+            preflight = min(request.preflight, server.max_preflight_timeout)
+        return Limits(
+            preflight=preflight,
+            keepalive=server.keepalive_interval,
+            turn=server.turn_timeout,
+            host_tool=server.host_tool_ttl,
+            model_calls=agent.max_model_calls,
+            cost_usd=agent.max_cost_usd,
+        )
+
+    def spec(
+        self, plan: Plan, turn_id: str, messages: tuple[Message, ...], host: HostTools | None
+    ) -> TurnSpec:
+        """The specification of a turn, or of a parked turn's next response."""
+        return TurnSpec(
+            turn_id=turn_id,
+            stream=plan.request.stream,
+            candidates=self._candidates(plan),
+            messages=messages,
+            server_tools=plan.server_tools,
+            host_tools=plan.host_tools,
+            host="park" if host is None else "wait",
+            routed=plan.routed,
+            limits=self._limits(plan.request),
+            seed=self._world.seed(),
+        )
+
+
+def _calls_tools(ref: ModelRef) -> bool:
+    """Whether the model may be given tools; one that says nothing of itself is trusted."""
+    return not ref.model.capabilities or "tools" in ref.model.capabilities
+
+
+def _check_tool_choice(choice: ToolChoice | NamedTool | None, tools: Sequence[Tool]) -> None:
+    """Raises AgentError `invalid_request` when a tool is demanded that is not there."""
+    if choice == "required" and not tools:
+        raise AgentError(
+            "invalid_request",
+            "`tool_choice` demands a tool call, but there are no tools.",
+            param="tool_choice",
+        )
+    if isinstance(choice, NamedTool) and all(tool.name != choice.name for tool in tools):
+        raise AgentError(
+            "invalid_request",
+            f"`tool_choice` names the tool {choice.name[:64]!r}, which is not among the tools.",
+            param="tool_choice",
+        )
+
+
+def _has_image(message: Message) -> bool:
+    return any(
+        isinstance(part, Image)
+        for part in (*message.parts, *(each for result in message.tool_results for each in result.content))
+    )
