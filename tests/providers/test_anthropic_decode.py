@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trio_agent.providers.answer_decoder import WholeBody
 from trio_agent.providers.anthropic_decode import ERROR_STATUS, FINISH_REASONS, MessagesDecoder
 from trio_agent.providers.contract import UpstreamError
-from trio_agent.providers.upstream_failure import failure_in_stream
+from trio_agent.providers.http import HttpSettings, UpstreamHttp
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.statemachine.events import (
     CallEvent,
@@ -32,6 +33,7 @@ from trio_agent.statemachine.failure import FailureKind
 from trio_agent.wire.sse import SSEEvent, SSEParser
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "upstream"
+HTTP = UpstreamHttp(HttpSettings(base_url="http://upstream.test"))
 SIGNATURE = "EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pkiMOYds/+fixture=="
 SIGNATURE_2 = "EuYBCkQYAiJAf0Second+Signature/With=Padding=="
 MODEL = "claude-sonnet-4-5-20250929"
@@ -144,15 +146,19 @@ BROKEN: dict[str, tuple[list[CallEvent], FailureKind]] = {
 
 
 def decoder() -> MessagesDecoder:
-    return MessagesDecoder(lambda details: failure_in_stream(details, origin="upstream"))
+    return MessagesDecoder(HTTP)
 
 
 def read(data: bytes, cuts: list[int], out: list[CallEvent]) -> None:
     parser, messages = SSEParser(), decoder()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for begin, end in pairwise(edges):
-        messages.feed(parser.feed(data[begin:end]), out)
-    messages.end()
+        out += messages.feed(parser.feed(data[begin:end]))
+        if messages.over:
+            break
+    out += messages.end()
+    if messages.failure is not None:
+        raise messages.failure
 
 
 def test_every_fixture_is_in_the_tables() -> None:
@@ -190,9 +196,20 @@ def sse(value: object) -> SSEEvent:
 
 def fed(*events: object, to: MessagesDecoder | None = None) -> list[CallEvent]:
     """The call events of these events; values are encoded, bytes are sent as they are."""
-    out: list[CallEvent] = []
     sent = [SSEEvent(None, event, None) if isinstance(event, bytes) else sse(event) for event in events]
-    (to or decoder()).feed(sent, out)
+    messages = to or decoder()
+    out = messages.feed(sent)
+    if messages.failure is not None:
+        raise messages.failure
+    return out
+
+
+def whole(body: bytes) -> list[CallEvent]:
+    """The call events of an answer that came in one piece."""
+    messages = decoder()
+    out = messages.feed([WholeBody(None, body, None)])
+    if messages.failure is not None:
+        raise messages.failure
     return out
 
 
@@ -214,7 +231,8 @@ def test_nothing_after_the_end_is_read() -> None:
     messages = decoder()
     assert fed({"type": "message_stop"}, b"[DONE]", to=messages) == [CallFinished("stop", None, None)]
     assert fed(b"garbage", to=messages) == []
-    messages.end()
+    assert messages.end() == []
+    assert messages.failure is None
 
 
 @pytest.mark.parametrize(
@@ -279,6 +297,9 @@ MALFORMED: list[bytes] = [
     b'{"type": "content_block_delta", "index": 5, "delta": {"type": "text_delta", "text": "x"}}',
     b'{"type": "content_block_start", "index": "zero", "content_block": {"type": "text"}}',
     b'{"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "name": "n"}}',
+    b'{"type": "content_block_start", "index": 0, "content_block": '
+    b'{"type": "tool_use", "id": "t", "name": "n", "input": {"a": "\xff"}}}',
+    b'{"type": "ping", "x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
 ]
 
 
@@ -340,7 +361,7 @@ def test_a_whole_message_gives_the_events_of_its_stream() -> None:
         "stop_reason": "tool_use",
         "usage": {"input_tokens": 3, "output_tokens": 4},
     }
-    assert decoder().feed_whole(msgspec.json.encode(body)) == [
+    assert whole(msgspec.json.encode(body)) == [
         ReasoningDelta("hm"),
         ReasoningSigned("S"),
         TextDelta("hi"),
@@ -363,5 +384,36 @@ def test_a_whole_message_gives_the_events_of_its_stream() -> None:
 def test_a_whole_answer_that_is_none(body: bytes, kind: FailureKind) -> None:
     """An error or another vendor's format in a whole answer fails the call."""
     with pytest.raises(UpstreamError) as caught:
-        decoder().feed_whole(body)
+        whole(body)
     assert caught.value.failure.kind == kind
+
+
+def test_two_calls_with_one_id_are_malformed() -> None:
+    """Results could not be told apart, so the answer is refused before anyone runs a tool."""
+    block = {"type": "tool_use", "id": "t", "name": "n", "input": {}}
+    with pytest.raises(UpstreamError) as caught:
+        fed(*({"type": "content_block_start", "index": index, "content_block": block} for index in (0, 1)))
+    assert caught.value.failure.kind == "malformed"
+
+
+def test_counts_never_fall() -> None:
+    """A server whose last report has zeros where it counted before does not make the prompt free."""
+    out = fed(
+        {"type": "message_start", "message": {"usage": {"input_tokens": 40, "cache_read_input_tokens": 9}}},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 5},
+        },
+    )
+    assert out[-1] == UsageReported(Usage(input_tokens=49, output_tokens=5, cached_input_tokens=9))
+
+
+def test_an_error_in_another_vendors_shape_is_still_an_error() -> None:
+    """A server that merely speaks the format says why it failed in words of its own, and is understood."""
+    event = SSEEvent("error", b'{"error": {"message": "no room", "code": 429}}', None)
+    messages = decoder()
+    assert messages.feed([event]) == []
+    assert messages.failure is not None
+    assert messages.failure.failure.kind == "rate_limited"
+    assert "no room" in messages.failure.failure.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from trio_agent.providers.anthropic_encode import build_request, wire_id
 from trio_agent.providers.anthropic_models import FAMILIES, UNKNOWN, describe, family
 from trio_agent.providers.contract import NamedTool, Options, ProviderRequest, ResponseFormat
 from trio_agent.providers.folding import fold
-from trio_agent.providers.upstream_failure import failure_in_stream
+from trio_agent.providers.http import HttpSettings, UpstreamHttp
 from trio_agent.statemachine.conversation import (
     Image,
     Message,
@@ -30,7 +31,6 @@ from trio_agent.statemachine.conversation import (
     ToolCall,
     ToolResult,
 )
-from trio_agent.statemachine.events import CallEvent
 from trio_agent.wire.messages import decode_model_page
 from trio_agent.wire.sse import SSEParser
 
@@ -138,7 +138,9 @@ MESSAGES: dict[str, tuple[tuple[Message, ...], list[dict[str, Any]]]] = {
                 ProviderReasoning("{}"),
                 Refusal("I must not."),
                 Thinking("", "SIG2"),
+                ToolCall("t", "add", ""),
             ),
+            Message("tool", (ToolResult("t", ()),)),
         ),
         [
             {"role": "user", "content": [text("hello")]},
@@ -149,6 +151,61 @@ MESSAGES: dict[str, tuple[tuple[Message, ...], list[dict[str, Any]]]] = {
                     {"type": "redacted_thinking", "data": "DATA"},
                     text("I must not."),
                     {"type": "thinking", "thinking": "", "signature": "SIG2"},
+                    {"type": "tool_use", "id": "t", "name": "add", "input": {}},
+                ],
+            },
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]},
+        ],
+    ),
+    "an answer does not end with thinking, and one of nothing else is none": (
+        (
+            HELLO,
+            assistant(Text("cut"), Thinking("off", "SIG"), RedactedThinking("DATA")),
+            user(Text("go on")),
+            assistant(Thinking("only", "SIG2")),
+        ),
+        [
+            {"role": "user", "content": [text("hello")]},
+            {"role": "assistant", "content": [text("cut")]},
+            {"role": "user", "content": [text("go on")]},
+        ],
+    ),
+    "a marker inside a tool result is the result's": (
+        (
+            HELLO,
+            assistant(ToolCall("a", "add", "{}"), ToolCall("b", "add", "{}")),
+            Message(
+                "tool",
+                (
+                    ToolResult("a", (Text("1", cache_control=MARK), Text("2"))),
+                    ToolResult("b", (Text("3"),), cache_control=MARK),
+                ),
+            ),
+        ),
+        [
+            {"role": "user", "content": [text("hello")]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "tool_use", "id": "a", "name": "add", "input": {}},
+                    {"type": "tool_use", "id": "b", "name": "add", "input": {}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "a",
+                        "content": [text("1"), text("2")],
+                        "cache_control": MARK,
+                    },
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "b",
+                        "content": [text("3")],
+                        "cache_control": MARK,
+                    },
                 ],
             },
         ],
@@ -288,10 +345,9 @@ def test_arguments_go_back_byte_for_byte(arguments: str) -> None:
 @pytest.mark.parametrize("name", ["thinking-tool", "thinking-interleaved", "thinking-omitted", "redacted"])
 def test_an_answer_goes_back_as_it_came(name: str) -> None:
     """Decoded, folded and encoded again, reasoning and its signatures are the bytes that the vendor sent."""
-    decoder = MessagesDecoder(lambda details: failure_in_stream(details, origin="upstream"))
-    events: list[CallEvent] = []
+    decoder = MessagesDecoder(UpstreamHttp(HttpSettings(base_url="http://upstream.test")))
     data = (FIXTURES / f"messages-{name}.sse").read_bytes()
-    decoder.feed(SSEParser().feed(data), events)
+    events = decoder.feed(SSEParser().feed(data))
     answer = body(HELLO, fold(events).message)["messages"][1]["content"]
     assert [block["type"] for block in answer] == BLOCKS[name]
     for block in answer:
@@ -434,9 +490,14 @@ CHOICES: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
 
 @pytest.mark.parametrize(("options", "expected"), CHOICES)
 def test_tool_choice(options: dict[str, Any], expected: dict[str, Any] | None) -> None:
-    """Tool choices and parallel calls are one field; without tools it is not sent."""
+    """Tool choices and parallel calls are one field; without tools it is not sent, or a demand refused."""
     assert body(HELLO, tools=(ADD,), **options).get("tool_choice") == expected
-    assert "tool_choice" not in body(HELLO, **options)
+    if expected is not None and expected["type"] in ("any", "tool"):
+        with pytest.raises(AgentError) as caught:
+            body(HELLO, **options)
+        assert caught.value.param == "tool_choice"
+    else:
+        assert "tool_choice" not in body(HELLO, **options)
 
 
 def test_adaptive_thinking_goes_with_a_forced_call() -> None:
@@ -559,3 +620,15 @@ def test_the_listing_knows_better_than_the_table() -> None:
     assert rich.efforts == ("low", "medium")
     assert rich.structured_outputs
     assert poor is family("claude-opus-4-5")
+
+
+def test_a_long_conversation_costs_time_in_proportion() -> None:
+    """Twelve thousand messages take a fraction of a second, also where they all become one on the wire."""
+    messages = tuple(message for _ in range(6000) for message in (user(Text("x")), system(Text("y"))))
+    begun = time.process_time()
+    body(*messages, model=NEW)
+    assert time.process_time() - begun < 0.7
+
+
+def system(*parts: Part) -> Message:
+    return Message("system", parts)

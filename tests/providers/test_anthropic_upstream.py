@@ -419,12 +419,18 @@ async def test_credentials(
     assert {name: request.headers.get(name) for name in expected} == expected
 
 
-async def test_the_address_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_with_a_line_end_is_the_key() -> None:
+    """Keys out of files and variables often end with one, which no header may carry."""
+    async with provider_for(replay("text"), api_key=f" {KEY}\n") as (provider, upstream):
+        await collect(provider)
+    assert upstream.requests[0].headers["x-api-key"] == KEY
+
+
+async def test_the_address_may_come_from_the_environment() -> None:
     """ANTHROPIC_BASE_URL is where calls go when the config says nothing."""
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9/proxy")
-    async with mounted({"api_key": KEY}) as provider:
+    environ = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9/proxy"}
+    async with mounted({"api_key": KEY}, environ) as provider:
         assert provider.get_info().base_url == "http://127.0.0.1:9/proxy"
-    monkeypatch.delenv("ANTHROPIC_BASE_URL")
     async with mounted({"api_key": KEY}) as provider:
         assert provider.get_info().base_url == "https://api.anthropic.com"
 

@@ -11,8 +11,9 @@ import pytest
 import trio
 from support.upstream import Reply, Script, Upstream, UpstreamRequest, scripted_upstream
 
+from trio_agent.providers.answer_decoder import WholeBody
 from trio_agent.providers.contract import UpstreamError
-from trio_agent.providers.http import HttpSettings, UpstreamHttp, WholeBody
+from trio_agent.providers.http import HttpSettings, UpstreamHttp
 from trio_agent.wire.sse import SSEEvent
 
 KEY = "sk-very-secret-0123456789"
@@ -198,6 +199,27 @@ STATUSES: dict[str, tuple[Script, tuple[str, int | None, str | None, float | Non
         ("rate_limited", 429, "bad_x", 0.0),
         "",
     ),
+    "429 date without a zone": (
+        answer(429, OPENAI, retry_after="Fri Jan 15 08:00:30 2027"),
+        ("rate_limited", 429, "bad_x", 30.0),
+        "",
+    ),
+    "429 absurd": (answer(429, OPENAI, retry_after="1e300"), ("rate_limited", 429, "bad_x", 86_400.0), ""),
+    "429 date in the far future": (
+        answer(429, OPENAI, retry_after="Fri, 15 Jan 2427 08:00:30 GMT"),
+        ("rate_limited", 429, "bad_x", 86_400.0),
+        "",
+    ),
+    "429 that no pause mends": (
+        answer(429, {"error": {"message": "Check your plan.", "code": "insufficient_quota"}}),
+        ("unauthorized", 429, "insufficient_quota", None),
+        "plan",
+    ),
+    "FastAPI's detail, with an odd place": (
+        answer(422, {"detail": [{"msg": "wrong", "loc": 5}, {"msg": "no", "loc": ["body", 0]}]}),
+        ("rejected", 422, None, None),
+        "wrong; body.0: no",
+    ),
     "429 nonsense": (answer(429, OPENAI, retry_after="soon"), ("rate_limited", 429, "bad_x", None), ""),
     "429 Google": (
         answer(429, [{"error": {"code": 429, "message": "q", "details": [{"retryDelay": "34.5s"}]}}]),
@@ -360,6 +382,18 @@ async def test_no_message_holds_a_secret() -> None:
     assert "provided: ***" in error.failure.message
 
 
+@pytest.mark.parametrize("shown", [8, 12, 24])
+async def test_no_message_holds_the_beginning_of_a_secret(shown: int) -> None:
+    """A message is cut to a length; where that cuts through an echoed key, its first part goes too."""
+
+    async def script(reply: Reply) -> None:
+        host = len(reply.request.headers["host"]) + len(" answered HTTP 400: ")
+        await reply.json({"error": {"message": "x" * (2000 - host - shown) + KEY}}, 400)
+
+    error = await failure_of(script)
+    assert error.failure.message.endswith("x***")
+
+
 async def test_a_large_or_slow_error_body_does_not_hold_us(autojump_clock: trio.testing.MockClock) -> None:
     """A body without end behind an error status is read for 64 KiB or 5 seconds, then the status must do."""
 
@@ -407,19 +441,33 @@ async def test_get_json_reads_a_document() -> None:
     assert upstream.requests[0].path == "/v1/models?limit=5"
 
 
-async def test_a_finished_answer_gives_its_connection_back() -> None:
-    """Closing the stream at `[DONE]` keeps the connection where the end of the body is already here."""
+async def test_a_stream_without_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream that never stops talking is cut off, and what came before is delivered."""
+    monkeypatch.setattr("trio_agent.providers.http.MAX_STREAM_BYTES", 100_000)
+    left = trio.Event()
 
     async def script(reply: Reply) -> None:
         await reply.head()
-        await reply.raw(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
-        reply.keep_alive = True
+        try:
+            while True:
+                await reply.chunk(b"data: " + b"x" * 1000 + b"\n\n")
+        except trio.BrokenResourceError:
+            left.set()
 
-    async with client_of(script) as (http, upstream):
-        for _ in range(3):
-            async with aclosing(http.stream("/chat", b"{}")) as stream:
-                assert data_of([await anext(stream)]) == [b"[DONE]"]
-        assert upstream.connections == 1
+    async with client_of(script) as (http, _):
+        got: list[SSEEvent] = []
+
+        async def read_all() -> None:
+            async with aclosing(http.stream("/chat", b"{}")) as batches:
+                async for batch in batches:
+                    got.extend(batch)
+
+        with trio.fail_after(5):
+            with pytest.raises(UpstreamError) as caught:
+                await read_all()
+            await left.wait()
+    assert caught.value.failure.kind == "malformed"
+    assert 0 < len(got) < 250
 
 
 async def test_closing_early_closes_the_connection() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from decimal import Decimal
 from itertools import count
@@ -13,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trio_agent.providers.answer_decoder import WholeBody
 from trio_agent.providers.contract import UpstreamError
-from trio_agent.providers.http import HttpSettings, UpstreamHttp, WholeBody
+from trio_agent.providers.http import HttpSettings, UpstreamHttp
 from trio_agent.providers.openai_compatible import CHAT_COMPLETIONS
 from trio_agent.providers.openai_decode import FINISH_REASONS, ChatDecoder
 from trio_agent.providers.openai_quirks import Quirks
@@ -152,7 +154,7 @@ EXPECTED: dict[str, tuple[list[CallEvent], str | None]] = {
     "only-done": ([], "truncated"),
     "length": ([TextDelta("Once upon"), done("length")], None),
     "content-filter": ([TextDelta("Well"), done("content_filter")], None),
-    "unknown-finish": ([TextDelta("Hi")], "malformed"),
+    "unknown-finish": ([TextDelta("Hi")], "unavailable"),
     "odd-types": ([TextDelta("Hi"), used(input_tokens=3, output_tokens=1), done()], None),
     "ollama": (
         [
@@ -312,6 +314,10 @@ FINISHES = [
     ("model_length", "length"),
     ("content_filter", "content_filter"),
     ("SAFETY", "content_filter"),
+    ("content_filter: PROHIBITED_CONTENT", "content_filter"),
+    ("BLOCKLIST", "content_filter"),
+    ("function_call_filter: MALFORMED_FUNCTION_CALL", "unavailable"),
+    ("insufficient_system_resource", "unavailable"),
     ("function_call", "stop"),  # there is no call: what was said is the answer
     ("error", "unavailable"),
     ("abort", "unavailable"),
@@ -335,7 +341,7 @@ def test_words_for_the_end(word: str, outcome: str) -> None:
         ({"message": "m", "code": "429"}, "rate_limited"),
         ({"message": "m", "code": 400, "type": "BadRequestError"}, "rejected BadRequestError"),
         ({"message": "m", "code": "rate_limit_exceeded"}, "rate_limited rate_limit_exceeded"),
-        ({"message": "m", "type": "insufficient_quota"}, "rate_limited insufficient_quota"),
+        ({"message": "m", "type": "insufficient_quota"}, "unauthorized insufficient_quota"),
         ({"message": "m", "type": "invalid_request_error"}, "rejected invalid_request_error"),
         ({"message": "m", "type": "authentication_error"}, "unauthorized authentication_error"),
         ({"message": "maximum context length is 5"}, "rejected context_length_exceeded"),
@@ -485,7 +491,12 @@ FRAGMENTS: dict[str, tuple[list[dict[str, Any]], list[CallEvent]]] = {
     ),
     "no ids, no arguments, two names": (
         [fragment(0, "", "f", ""), fragment(0, "", "g", "")],
-        [*call(0, "made_1", "f"), *call(1, "made_2", "g")],
+        [
+            *call(0, "made_1", "f"),
+            *call(1, "made_2", "g"),
+            ToolCallDelta(0, "{}"),
+            ToolCallDelta(1, "{}"),
+        ],
     ),
     "indexes with gaps": (
         [fragment(3, "a", "f", "{}"), fragment(7, "b", "g", "{}")],
@@ -624,3 +635,45 @@ def test_no_answer_however_odd_crashes_the_adapter(values: list[Any], quirks: Qu
         event.text == "" for event in events if isinstance(event, (TextDelta, ReasoningDelta, RefusalDelta))
     )
     assert not any(event.arguments == "" for event in events if isinstance(event, ToolCallDelta))
+
+
+UNREADABLE = {
+    "not UTF-8 in what goes back untouched": (
+        b'{"choices":[{"delta":{"tool_calls":[{"extra_content":{"a":"\xff"},"function":{"name":"f"}}]}}]}'
+    ),
+    "not UTF-8 in an error": b'{"error":{"code":500,"\xff":1}}',
+    "not UTF-8 in an error event": b'event: error\ndata: {"\xff":1}',
+    "nested too deep": b'{"choices":' + b"[" * 100_000,
+    "nested too deep where nobody looks": b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_cannot_be_read_is_malformed(name: str) -> None:
+    """It fails the call, and does not crash the provider."""
+    raw = UNREADABLE[name]
+    data = raw if raw.startswith(b"event") else b"data: " + raw
+    assert decode([data + b"\n\n"]) == ([], "malformed")
+
+
+def test_an_id_that_the_conversation_has_already_is_not_given_again() -> None:
+    """Servers that count from `call_0` in every answer would make two calls of a turn the same."""
+    decoder = ChatDecoder(HTTP, Quirks(), lambda: "made", {"call_0"})
+    piece = chunk({"tool_calls": [fragment(0, "call_0", "f", "{}"), fragment(1, "call_1", "f", "{}")]})
+    assert decoder.feed([SSEEvent(None, msgspec.json.encode(piece), None)]) == [
+        *call(0, "made", "f", "{}"),
+        *call(1, "call_1", "f", "{}"),
+    ]
+
+
+def test_long_answers_cost_time_in_proportion() -> None:
+    """Twenty thousand fragments take a fraction of a second, in the forms that invite to do worse."""
+    details = {"reasoning_details": [{"type": "reasoning.text", "text": "word " * 20, "index": 0}]}
+    named = {"tool_calls": [{"function": {"name": "f", "arguments": '{"a": "' + "b" * 100}}]}
+
+    for delta in (details, named):
+        decoder = ChatDecoder(HTTP, Quirks(), lambda: "made")
+        event = SSEEvent(None, msgspec.json.encode(chunk(delta)), None)
+        begun = time.process_time()
+        decoder.feed([event] * 20_000)
+        assert time.process_time() - begun < 0.7

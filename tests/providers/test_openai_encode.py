@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -138,7 +139,7 @@ OPTIONS: list[tuple[Quirks, dict[str, Any], dict[str, Any]]] = [
     (PLAIN, {"extra": {"min_p": 0.1, "n": 1}, "extra_wire": "chat"}, {"min_p": 0.1, "n": 1}),
     (PLAIN, {"extra": {"min_p": 0.1, "n": 4}, "extra_wire": "responses"}, {}),
     (PLAIN, {"extra": {"stream": False, "model": "x", "tools": [1]}, "extra_wire": "chat"}, {}),
-    (GEMINI.quirks, {"store": False, "user": "u", "metadata": {}, "service_tier": "auto"}, {"user": "u"}),
+    (GEMINI.quirks, {"store": False, "user": "u", "metadata": {}, "service_tier": "auto"}, {}),
     (OLLAMA.quirks, {"user": "u", "prompt_cache_key": "k", "safety_identifier": "s"}, {}),
 ]
 
@@ -223,7 +224,11 @@ def test_what_the_wire_lacks_is_refused_by_name(quirks: Quirks, options: dict[st
 
 def test_tools_pass_untouched() -> None:
     """Schemas go out as they came; what a tool does not have is not sent."""
-    body = body_of(tools=(WEATHER, Tool("ping", cache_control=CACHE)), parallel_tool_calls=False)
+    body = body_of(
+        quirks=OPENROUTER.quirks,
+        tools=(WEATHER, Tool("ping", cache_control=CACHE)),
+        parallel_tool_calls=False,
+    )
     assert body["tools"] == [
         {
             "type": "function",
@@ -297,8 +302,43 @@ MESSAGES: dict[str, tuple[Quirks, Message, list[dict[str, Any]]]] = {
             }
         ],
     ),
-    "cache marker": (
+    "a named user where nobody has a name": (
+        MISTRAL.quirks,
+        message("user", "Hi", name="ann"),
+        [{"role": "user", "content": "Hi"}],
+    ),
+    "an empty answer": (PLAIN, message("assistant"), [{"role": "assistant", "content": ""}]),
+    "an empty answer where there can be none": (MISTRAL.quirks, message("assistant", Thinking("hm")), []),
+    "a call without arguments": (
         PLAIN,
+        message("assistant", ToolCall("call_a", "f", "")),
+        [
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"id": "call_a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+                ],
+            }
+        ],
+    ),
+    "cache markers where there are none": (
+        OPENAI.quirks,
+        message("user", Text("long", CACHE)),
+        [{"role": "user", "content": "long"}],
+    ),
+    "a cached result where there is no cache": (
+        OPENAI.quirks,
+        message("tool", ToolResult("call_a", (Text("x", CACHE),), cache_control=CACHE)),
+        [{"role": "tool", "tool_call_id": "call_a", "content": "x"}],
+    ),
+    "a cached result without words": (
+        OPENROUTER.quirks,
+        message("tool", ToolResult("call_a", (), cache_control=CACHE)),
+        [{"role": "tool", "tool_call_id": "call_a", "content": ""}],
+    ),
+    "cache marker": (
+        OPENROUTER.quirks,
         message("user", Text("long", CACHE)),
         [{"role": "user", "content": [{"type": "text", "text": "long", "cache_control": CACHE}]}],
     ),
@@ -327,8 +367,13 @@ MESSAGES: dict[str, tuple[Quirks, Message, list[dict[str, Any]]]] = {
         message("assistant", Refusal("No.")),
         [{"role": "assistant", "content": "No."}],
     ),
-    "reasoning is left out": (
+    "reasoning goes back to servers that nobody knows": (
         PLAIN,
+        message("assistant", Thinking("hm"), CALL),
+        [{"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [WIRED_CALL]}],
+    ),
+    "reasoning is left out": (
+        OPENAI.quirks,
         message("assistant", Thinking("hm", "sig"), RedactedThinking("x"), ProviderReasoning("{}"), "a"),
         [{"role": "assistant", "content": "a"}],
     ),
@@ -358,7 +403,7 @@ MESSAGES: dict[str, tuple[Quirks, Message, list[dict[str, Any]]]] = {
         [{"role": "tool", "tool_call_id": "call_a", "content": "Error"}],
     ),
     "cached result": (
-        PLAIN,
+        OPENROUTER.quirks,
         message("tool", ToolResult("call_a", (Text("x"),), cache_control=CACHE)),
         [
             {
@@ -432,3 +477,36 @@ def test_an_image_where_the_wire_takes_none_is_refused(given: Message) -> None:
     with pytest.raises(AgentError) as caught:
         body_of(message("user", "Hi"), given)
     assert (caught.value.status, caught.value.param) == (400, "messages[1]")
+
+
+ID_FORMS = [(MISTRAL.quirks, r"[a-zA-Z0-9]{9}"), (OPENAI.quirks, r".{1,40}"), (PLAIN, r".+")]
+
+
+@pytest.mark.parametrize(("quirks", "form"), ID_FORMS)
+def test_tool_call_ids_of_other_vendors_fit_the_server(quirks: Quirks, form: str) -> None:
+    """A conversation that began elsewhere goes on: ids get the server's form, results find their calls."""
+    ids = ["toolu_01A09q90qw90lq917835lq9", "abc123XYZ", "call_0", "functions.get_weather:0" * 3]
+    body = body_of(
+        message("assistant", *(ToolCall(call_id, "f", "{}") for call_id in ids)),
+        message("tool", *(ToolResult(call_id, (Text("x"),)) for call_id in ids)),
+        quirks=quirks,
+    )
+    made = [call["id"] for call in body["messages"][0]["tool_calls"]]
+    assert made == [result["tool_call_id"] for result in body["messages"][1:]]
+    assert len(set(made)) == len(ids)
+    assert all(re.fullmatch(form, call_id) for call_id in made)
+    assert made[1] == ids[1]
+
+
+def test_consecutive_results_stay_one_message_each() -> None:
+    """However the results of a round are spread over messages, each is one on the wire, in order."""
+    body = body_of(
+        message("assistant", *(ToolCall(call_id, "f", "{}") for call_id in "abc")),
+        message("tool", ToolResult("a", (Text("1"),)), ToolResult("b", (Text("2"),))),
+        message("tool", ToolResult("c", (Text("3"),))),
+    )
+    assert [(each["role"], each.get("tool_call_id")) for each in body["messages"][1:]] == [
+        ("tool", "a"),
+        ("tool", "b"),
+        ("tool", "c"),
+    ]

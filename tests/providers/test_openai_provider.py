@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from support.upstream import Reply, Script, Upstream, scripted_upstream
 
 from trio_agent.providers.contract import (
@@ -31,7 +32,7 @@ from trio_agent.providers.presets import (
     mount_openai,
     ollama_base_url,
 )
-from trio_agent.statemachine.conversation import Message, Text, ToolCall
+from trio_agent.statemachine.conversation import Image, Message, Text, ToolCall, ToolResult
 from trio_agent.statemachine.events import CallEvent, CallFinished, TextDelta
 from trio_agent.statemachine.money import Price
 
@@ -118,6 +119,78 @@ async def test_the_end_marker_ends_the_call_while_the_connection_is_open() -> No
         with trio.fail_after(2):
             assert await events_of(provider) == [TextDelta("a"), CallFinished("stop")]
             await left.wait()
+
+
+async def test_a_finished_answer_gives_its_connection_back() -> None:
+    """Whoever closes the stream at the end of the answer keeps the connection, though the body ends later."""
+
+    async def script(reply: Reply) -> None:
+        await reply.head()
+        await reply.chunk(f"data: {chunk('a', chr(34) + 'stop' + chr(34))}\n\ndata: [DONE]\n\n".encode())
+        await trio.testing.wait_all_tasks_blocked()
+        await reply.end()
+
+    async with serving(script) as (provider, upstream):
+        for _ in range(3):
+            async with aclosing(provider.stream(REQUEST)) as batches:  # type: ignore[type-var]
+                assert [*await anext(batches)] == [TextDelta("a"), CallFinished("stop")]
+        assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("phase", ["headers", "silence", "end"])
+async def test_a_cancelled_call_gives_its_place_in_the_pool_back(phase: str) -> None:
+    """Wherever the cancel meets the call, the upstream sees it go and the one connection serves again."""
+    reached, left = trio.Event(), trio.Event()
+
+    async def script(reply: Reply) -> None:
+        if reached.is_set():
+            await hello(reply)
+            return
+        if phase != "headers":
+            await reply.head()
+            await reply.chunk(f"data: {chunk('a')}\n\n".encode())
+        if phase == "end":
+            await reply.chunk(f"data: {chunk('b', chr(34) + 'stop' + chr(34))}\n\ndata: [DONE]\n\n".encode())
+        reached.set()
+        await reply.until_client_leaves()
+        left.set()
+
+    async with serving(script, max_connections=1) as (provider, _):
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(events_of, provider)
+                await reached.wait()
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(events_of, provider)  # waits for the connection, and is cancelled there
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            await left.wait()
+            assert (await events_of(provider))[-1] == CallFinished("stop")
+
+
+async def test_what_says_nothing_is_a_sign_of_life() -> None:
+    """A chunk with only a role gives an empty batch, so that the idle limit runs anew."""
+
+    async def script(reply: Reply) -> None:
+        await reply.head()
+        await reply.chunk(b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n')
+        await reply.until_client_leaves()
+
+    async with serving(script) as (provider, _), aclosing(provider.stream(REQUEST)) as batches:
+        assert await anext(batches) == []
+
+
+async def test_an_image_that_a_tool_returned_in_the_turn_is_refused_and_not_dropped() -> None:
+    """The wire has no place for it; the model would otherwise answer as if it had seen it."""
+    messages = (
+        Message("assistant", (ToolCall("a", "look", "{}"),)),
+        Message("tool", (ToolResult("a", (Image("https://x.test/a.png"),)),)),
+    )
+    async with serving(hello) as (provider, upstream):
+        with pytest.raises(UpstreamError) as caught:
+            await provider.complete(ProviderRequest(model="m", messages=messages))
+    assert (caught.value.failure.kind, caught.value.failure.code) == ("rejected", "unsupported_content_type")
+    assert upstream.requests == []
 
 
 async def test_a_server_that_does_not_stream() -> None:
@@ -386,6 +459,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"api_key": "sk-\n1234"}, "config.api_key", "Copy the key"),
     ({"headers": {"bad name": "x"}}, "config.headers", ""),
     ({"headers": {"x": "a\r\nb"}}, "config.headers", ""),
+    ({"headers": {"x": "a "}}, "config.headers", ""),
     ({"connect_timeout": 0}, "config.connect_timeout", ""),
     ({"max_connections": 0}, "config.max_connections", ""),
     ({"max_retries": -1}, "config.max_retries", ""),

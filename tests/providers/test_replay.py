@@ -690,7 +690,8 @@ async def test_captured_streams_are_models(tmp_path: Path) -> None:
 
 def test_replaying_needs_no_http_client() -> None:
     """The provider of the first five minutes starts without the weight of the network ones."""
-    code = "import sys, trio_agent.providers.replay; sys.exit('httpx' in sys.modules)"
+    modules = "trio_agent.providers.replay, trio_agent.providers.replay_fixtures"
+    code = f"import sys, {modules}; sys.exit('httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -739,7 +740,7 @@ async def test_the_repository_own_fixtures_play() -> None:
             "config.models[0].price.input",
             "no price",
         ),
-        ({"models": [{"id": "demo", "limit": 1}]}, "config.models[0]", "limit"),
+        ({"models": [{"id": "demo", "limit": 1}]}, "config.models[0].limit", "limit"),
         ({"scripts": {"demo": []}}, "config.scripts.demo", "taken"),
         ({"scripts": {"m": {"calls": [[{"txt": 1}]]}}}, "config.scripts.m.calls[0][0]", "unknown step"),
         ({"scenarios": "/no/such/file"}, "config.scenarios", "No such file"),

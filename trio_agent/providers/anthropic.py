@@ -11,15 +11,13 @@ set another `anthropic-version`, and `anthropic-beta` values.
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import trio
 
 from trio_agent.errors import AgentError
+from trio_agent.providers.answer_decoder import decoded
 from trio_agent.providers.anthropic_decode import MessagesDecoder
 from trio_agent.providers.anthropic_encode import build_request
 from trio_agent.providers.anthropic_models import Traits, capabilities_of, describe, family, model_info
@@ -35,12 +33,11 @@ from trio_agent.providers.contract import (
     ProviderResponse,
     UpstreamError,
 )
-from trio_agent.providers.folding import fold
-from trio_agent.providers.http import UpstreamHttp, WholeBody
+from trio_agent.providers.folding import fold_stream
+from trio_agent.providers.http import UpstreamHttp
 from trio_agent.providers.settings import ProviderSettings, parse_settings, upstream_http
 from trio_agent.statemachine.events import CallEvent
 from trio_agent.wire.messages import ListedModel, decode_model_page
-from trio_agent.wire.sse import SSEEvent
 
 BASE_URL: Final = "https://api.anthropic.com"
 API_VERSION: Final = "2023-06-01"
@@ -50,7 +47,6 @@ BASE_URL_VARIABLE: Final = "ANTHROPIC_BASE_URL"
 
 _PAGE_SIZE = 1000  # the most that the API gives at once
 _MAX_PAGES = 20
-_END_WAIT = 0.05  # seconds
 
 
 class AnthropicProvider(Provider):
@@ -127,37 +123,16 @@ class AnthropicProvider(Provider):
         """
         build_request(request, self._traits_for(request.model), self.name)
 
-    async def stream(self, request: ProviderRequest) -> AsyncGenerator[list[CallEvent], None]:
-        """The answer as it comes: one list for each read; an empty one for a mere `ping`.
-
-        Raises:
-            UpstreamError: the call failed, or its answer broke off.
-        """
+    # Not `async`: a call of it gives the generator itself.
+    def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[CallEvent], None]:
+        """The answer as it comes. Raises UpstreamError; see `decoded`."""
         try:
             body = build_request(request, self._traits_for(request.model), self.name)
         except AgentError as error:
             # `check` has passed before the turn; what fails here came up within it, as a tool's result may.
             raise UpstreamError("rejected", error.message, code=error.code) from None
-        decoder = MessagesDecoder(self._http.reported)
-        async with aclosing(self._http.stream("/v1/messages", msgspec.json.encode(body))) as reads:
-            async for events in reads:
-                batch: list[CallEvent] = []
-                failure: UpstreamError | None = None
-                try:
-                    if isinstance(events[0], WholeBody):
-                        batch = decoder.feed_whole(events[0].data)
-                    else:
-                        decoder.feed(events, batch)
-                except UpstreamError as error:
-                    failure = error
-                if batch or failure is None:
-                    yield batch
-                if failure is not None:
-                    raise failure
-                if decoder.finished:
-                    await _read_out(reads)
-                    return
-        decoder.end()
+        reads = self._http.stream("/v1/messages", msgspec.json.encode(body))
+        return decoded(reads, MessagesDecoder(self._http))
 
     async def complete(self, request: ProviderRequest) -> ProviderResponse:
         """The whole answer, read as a stream: long answers without one run into the vendor's time limits.
@@ -165,21 +140,10 @@ class AnthropicProvider(Provider):
         Raises:
             UpstreamError: as `stream` does.
         """
-        events: list[CallEvent] = []
-        async with aclosing(self.stream(request)) as batches:
-            async for batch in batches:
-                events += batch
-        return fold(events)
+        return await fold_stream(self.stream(request))
 
     def _traits_for(self, model: str) -> Traits:
         return self._traits.get(model) or family(model)
-
-
-async def _read_out(reads: AsyncGenerator[list[SSEEvent], None]) -> None:
-    """Wait a moment for the end of a response that has said it all: its connection can then serve again."""
-    with trio.move_on_after(_END_WAIT), suppress(UpstreamError):
-        async for _ in reads:
-            pass
 
 
 def _traits_of(model: ModelInfo) -> Traits:
@@ -209,7 +173,7 @@ async def mount(coordinator: Coordinator, config: Mapping[str, Any]) -> Provider
         ProviderConfigError: a key is unknown or has a wrong value, or there are no credentials.
     """
     settings = parse_settings(config, ProviderSettings)
-    base_url = settings.base_url or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
+    base_url = settings.base_url or coordinator.credential(BASE_URL_VARIABLE) or BASE_URL
     base_url = base_url.rstrip("/").removesuffix("/v1")
     auth, secret = _auth(coordinator, settings)
     http = upstream_http(
@@ -229,7 +193,7 @@ def _auth(coordinator: Coordinator, settings: ProviderSettings) -> tuple[dict[st
     """The headers that carry the credentials, and the secret in them."""
     if {"x-api-key", "authorization"} & {name.lower() for name in settings.headers}:
         return {}, None
-    if key := settings.api_key or coordinator.credential(KEY_VARIABLE):
+    if key := (settings.api_key or "").strip() or coordinator.credential(KEY_VARIABLE):
         return {"x-api-key": key}, key
     if token := coordinator.credential(TOKEN_VARIABLE):
         return {"authorization": f"Bearer {token}"}, token

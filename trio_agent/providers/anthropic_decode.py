@@ -16,12 +16,10 @@ Blocks of types that are not known here (the vendor's own server tools, for one)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import msgspec
 
-from trio_agent.providers.contract import UpstreamError
-from trio_agent.providers.upstream_failure import ErrorDetails
+from trio_agent.providers.answer_decoder import AnswerDecoder, Reporter, WholeBody
+from trio_agent.providers.upstream_failure import ErrorDetails, read_error
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.statemachine.events import (
     CallEvent,
@@ -88,67 +86,50 @@ class _Skipped(_Block):
     pass
 
 
-class MessagesDecoder:
+class MessagesDecoder(AnswerDecoder):
     """Turns the events of one answer into call events.
 
-    `finished` becomes true with `message_stop`; nothing that comes after it is read.
+    The answer is over with `message_stop`; nothing that comes after it is read.
 
     Args:
-        report: makes the failure for an error that the upstream reports in its answer.
+        report: makes the errors.
     """
 
-    def __init__(self, report: Callable[[ErrorDetails], UpstreamError]) -> None:
-        self.finished = False
-        self._report = report
+    def __init__(self, report: Reporter) -> None:
+        super().__init__(report)
         self._blocks: dict[int, _Block] = {}
-        self._tool_calls = 0
+        self._call_ids: set[str] = set()
         self._usage = wire.MessageUsage()
         self._id: str | None = None
         self._model: str | None = None
         self._stop_reason: str | None = None
 
-    def feed(self, events: Iterable[SSEEvent], out: list[CallEvent]) -> None:
-        """Append the call events in these server-sent events to `out`; none for a mere `ping`.
-
-        Raises:
-            UpstreamError: the upstream reported an error, or what came is not the format (`malformed`).
-                `out` then holds what came before.
-        """
-        for sse in events:
-            if self.finished:
-                break
-            try:
-                event = wire.decode_event(sse.data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise UpstreamError("malformed", f"the upstream sent a broken event: {error}") from None
-            if event is not None:
-                self._receive(event, out)
-
-    def end(self) -> None:
-        """Say that the stream has ended.
-
-        Raises:
-            UpstreamError: `truncated`, since the upstream never said that its answer was complete.
-        """
-        if not self.finished:
-            raise UpstreamError("truncated", "the upstream's answer ended before it was complete")
-
-    def feed_whole(self, body: bytes) -> list[CallEvent]:
-        """The call events of an answer that came as one JSON object, though a stream was asked for.
-
-        Raises:
-            UpstreamError: the object is an error, or is not a message (`malformed`).
-        """
+    def _take(self, event: SSEEvent, out: list[CallEvent]) -> None:
         try:
-            message = wire.decode_message(body)
-            if message.type == "error":
-                raise self._report(_details(wire.decode_error(body).error))
-            blocks = [wire.decode_block(raw) for raw in message.content]
+            if isinstance(event, WholeBody):
+                self._take_whole(event.data, out)
+                return
+            received = wire.decode_event(event.data)
+            if received is not None:
+                self._receive(received, out)
+            elif event.event == "error":
+                # Another vendor's error object, from a server that merely speaks this format.
+                details = read_error(msgspec.json.decode(event.data))
+                raise self._report.reported(details or ErrorDetails())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UpstreamError("malformed", f"the upstream sent a broken answer: {error}") from None
+            raise self._report.error("malformed", f"sent an event that cannot be read: {error}") from None
+
+    def _conclude(self, out: list[CallEvent]) -> None:
+        raise self._report.error("truncated", "ended its answer without saying that it was complete")
+
+    def _take_whole(self, body: bytes, out: list[CallEvent]) -> None:
+        """An answer that came as one JSON object, though a stream was asked for."""
+        message = wire.decode_message(body)
+        if message.type == "error":
+            raise self._report.reported(_details(wire.decode_error(body).error))
         if message.type != "message":
-            raise UpstreamError("malformed", "the upstream's answer is neither a stream nor a message")
-        out: list[CallEvent] = []
+            raise self._report.error("malformed", "answered with JSON that is no message")
+        blocks = [wire.decode_block(raw) for raw in message.content]
         self._receive(wire.MessageStart(wire.MessageStub(message.id, message.model)), out)
         for index, block in enumerate(blocks):
             self._receive(wire.ContentBlockStart(index, block), out)
@@ -156,7 +137,6 @@ class MessagesDecoder:
         change = wire.MessageChange(message.stop_reason, message.stop_details)
         self._receive(wire.MessageDelta(change, message.usage), out)
         self._receive(wire.MessageStop(), out)
-        return out
 
     def _receive(self, event: wire.StreamEvent, out: list[CallEvent]) -> None:
         match event:
@@ -177,7 +157,7 @@ class MessagesDecoder:
                 out.append(CallFinished(self._finish_reason(), self._id, self._model))
                 self.finished = True
             case wire.ErrorEvent(error=error):
-                raise self._report(_details(error))
+                raise self._report.reported(_details(error))
             case wire.Ping():
                 pass
 
@@ -198,10 +178,12 @@ class MessagesDecoder:
                 out.append(RedactedReasoning(data))
             case wire.ToolUseBlock(id=call_id, name=name, input=raw):
                 if not call_id or not name:
-                    raise UpstreamError("malformed", "the upstream began a tool call without an id or a name")
-                tool = _ToolUse(tool_index=self._tool_calls, whole_input=bytes(raw).decode())
+                    raise self._report.error("malformed", "began a tool call without an id or a name")
+                if call_id in self._call_ids:
+                    raise self._report.error("malformed", "gave two tool calls the same id")
+                tool = _ToolUse(tool_index=len(self._call_ids), whole_input=bytes(raw).decode())
                 self._blocks[index] = tool
-                self._tool_calls += 1
+                self._call_ids.add(call_id)
                 out.append(ToolCallStarted(tool.tool_index, call_id, name))
             case None:
                 self._blocks[index] = _Skipped()
@@ -226,11 +208,9 @@ class MessagesDecoder:
             case _Skipped(), _:
                 pass
             case None, _:
-                raise UpstreamError(
-                    "malformed", f"the upstream continued content block {index} without starting it"
-                )
+                raise self._report.error("malformed", f"continued content block {index} without starting it")
             case _:
-                raise UpstreamError("malformed", f"the upstream mixed two kinds of content in block {index}")
+                raise self._report.error("malformed", f"mixed two kinds of content in block {index}")
 
     def _close(self, index: int, out: list[CallEvent]) -> None:
         match self._blocks.pop(index, None):
@@ -265,9 +245,11 @@ class MessagesDecoder:
     def _on_usage(self, usage: wire.MessageUsage | None, out: list[CallEvent]) -> None:
         if usage is None:
             return
-        # Counts are cumulative and a later report may leave out what did not change.
+        # Counts are cumulative. A later report may leave out what did not change, and some servers say 0.
         told = {
-            name: value for name in usage.__struct_fields__ if (value := getattr(usage, name)) is not None
+            name: value
+            for name in usage.__struct_fields__
+            if (value := getattr(usage, name)) is not None and not _falls(getattr(self._usage, name), value)
         }
         self._usage = msgspec.structs.replace(self._usage, **told)
         total = usage_of(self._usage)
@@ -276,7 +258,11 @@ class MessagesDecoder:
 
     def _finish_reason(self) -> FinishReason:
         reason = FINISH_REASONS.get(self._stop_reason or "", "stop")
-        return "tool_calls" if reason == "stop" and self._tool_calls else reason
+        return "tool_calls" if reason == "stop" and self._call_ids else reason
+
+
+def _falls(before: object, now: object) -> bool:
+    return isinstance(before, int) and isinstance(now, int) and now < before
 
 
 def usage_of(usage: wire.MessageUsage) -> Usage:

@@ -9,6 +9,9 @@ What happens to options is said in `anthropic_options`, and what happens to mess
 - Neighbours of one role become one message; tool results come first in it, as the wire wants.
 - Signed and redacted thinking goes back byte for byte, in the order in which the model wrote it. Unsigned
   thinking, and reasoning in other vendors' shapes, is not sent: the wire refuses it.
+- An answer that ends with thinking (the model was cut off there) goes back without that end, which the wire
+  refuses; one of nothing but thinking is left out.
+- A caching marker inside a tool result is moved to the result: the wire takes it nowhere else.
 - Tool arguments go back byte for byte as `input`. Where they are not a JSON object, `input` is
   `{"_raw_arguments": text}`, so that the model sees what it wrote.
 - Tool call ids with characters that the wire refuses get a stable other name, in the call and in its result.
@@ -84,6 +87,7 @@ class Conversation:
         Raises:
             AgentError: a part that the wire has no place for; `param` names it.
         """
+        following = _next_roles(messages)
         for index, message in enumerate(messages):
             blocks = [
                 block
@@ -93,9 +97,10 @@ class Conversation:
             if not blocks:
                 continue
             if message.role in {"system", "developer"}:
-                self._add_system(blocks, _next_role(messages, index))
+                self._add_system(blocks, following[index])
             else:
                 self._add("assistant" if message.role == "assistant" else "user", blocks)
+        self.messages = [wired for wired in self.messages if _tidied(wired)]
         if not self.messages and self.system:
             self.messages, self.system = [{"role": "user", "content": self.system}], []
 
@@ -112,11 +117,19 @@ class Conversation:
     def _add(self, role: str, blocks: list[Block]) -> None:
         if not self.messages or self.messages[-1]["role"] != role:
             self.messages.append({"role": role, "content": []})
-        content = self.messages[-1]["content"]
-        content += blocks
-        if role == "user":
-            # A stable sort: results in their order, then everything else in its order.
-            content.sort(key=lambda block: block["type"] != "tool_result")
+        self.messages[-1]["content"] += blocks
+
+
+def _tidied(wired: dict[str, Any]) -> bool:
+    """Put the content of a whole message into the order that the wire wants; False where none is left."""
+    content: list[Block] = wired["content"]
+    if wired["role"] == "user":
+        # A stable sort: results in their order, then everything else in its order.
+        content.sort(key=lambda block: block["type"] != "tool_result")
+    elif wired["role"] == "assistant":
+        while content and content[-1]["type"] in {"thinking", "redacted_thinking"}:
+            content.pop()
+    return bool(content)
 
 
 def _as_reminder(block: Block) -> Block:
@@ -126,11 +139,16 @@ def _as_reminder(block: Block) -> Block:
     return {**block, "text": f"<system-reminder>\n{block['text']}\n</system-reminder>"}
 
 
-def _next_role(messages: Sequence[Message], index: int) -> str | None:
-    for message in messages[index + 1 :]:
+def _next_roles(messages: Sequence[Message]) -> list[str | None]:
+    """For each message the role of the next one that is not the system's."""
+    roles: list[str | None] = []
+    role: str | None = None
+    for message in reversed(messages):
+        roles.append(role)
         if message.role not in {"system", "developer"}:
-            return message.role
-    return None
+            role = message.role
+    roles.reverse()
+    return roles
 
 
 def _encode_part(part: Part, role: str, where: str) -> list[Block]:
@@ -174,6 +192,10 @@ def _tool_result(result: ToolResult, where: str) -> Block:
     for place, part in enumerate(result.content):
         content += _encode_part(part, "tool", f"{where}.content[{place}]")
     block: Block = {"type": "tool_result", "tool_use_id": wire_id(result.tool_call_id)}
+    for inner in content:
+        block["cache_control"] = inner.pop("cache_control", block.get("cache_control"))
+    if block.get("cache_control") is None:
+        block.pop("cache_control", None)
     if content:
         block["content"] = content
     if result.is_error:

@@ -221,6 +221,8 @@ def _tool_choice(
     request: ProviderRequest, traits: Traits, thinking: dict[str, Any] | None, provider: str
 ) -> dict[str, Any] | None:
     if not request.tools:
+        if isinstance(request.options.tool_choice, NamedTool) or request.options.tool_choice == "required":
+            raise refuse("tool_choice", provider, "the request has no tools")
         return None
     choice, one_at_a_time = request.options.tool_choice, request.options.parallel_tool_calls is False
     if choice is None and not one_at_a_time:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from decimal import Decimal
 
 from trio_agent.statemachine.answer import Answer, CallFold
@@ -53,6 +54,12 @@ def fold(events: Iterable[CallEvent]) -> ProviderResponse:
         response_id=finished.response_id,
         model=finished.model,
     )
+
+
+async def fold_stream(batches: AsyncGenerator[Sequence[CallEvent], None]) -> ProviderResponse:
+    """The whole answer of a stream, which it reads to its end and closes. Raises UpstreamError."""
+    async with aclosing(batches):
+        return fold([event async for batch in batches for event in batch])
 
 
 def _fold_content(answer: Answer, event: CallEvent) -> None:

@@ -21,6 +21,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from trio_agent.providers.answer_decoder import WholeBody
 from trio_agent.providers.contract import UpstreamError
 from trio_agent.providers.http_transport import BODY, PoolTransport, ResponseBody
 from trio_agent.providers.upstream_failure import (
@@ -41,9 +42,12 @@ POOL_TIMEOUT: Final = 120.0
 
 MAX_JSON_BYTES: Final = 32 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024
+MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
+"""Bound of one streamed answer: several times what the longest answers of today take on the wire."""
 ERROR_BODY_TIMEOUT: Final = 5.0
 _LONGEST_HINT: Final = 300
 _MASK: Final = "***"
+_SHORTEST_PIECE: Final = 8
 _AUTH_SCHEME: Final = re.compile(r"(?:bearer|basic|token|key|api-key) ", re.IGNORECASE)
 
 
@@ -54,10 +58,6 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     connect_timeout: float = 10.0
     max_connections: int = 100
-
-
-class WholeBody(SSEEvent, frozen=True):
-    """Not an event: the whole JSON body of an upstream that answered in one piece. It comes alone."""
 
 
 class UpstreamHttp:
@@ -131,6 +131,11 @@ class UpstreamHttp:
         """`text` without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, _MASK)
+            # A text that was cut to a length may end within a secret.
+            for length in range(min(len(secret), len(text)) - 1, _SHORTEST_PIECE - 1, -1):
+                if text.endswith(secret[:length]):
+                    text = text[:-length] + _MASK
+                    break
         return text
 
     def error(self, kind: FailureKind, message: str, *, status: int | None = None) -> UpstreamError:
@@ -178,8 +183,7 @@ class UpstreamHttp:
 
         Comments yield nothing: only events are a sign of life. A JSON body instead of a stream is yielded
         as one `WholeBody`. The generator ends where the response ends; whether the answer was complete is
-        for the caller to say. Consume it under `aclosing`: closing it closes the connection, or gives it
-        back to the pool where the rest of the response is already here.
+        for the caller to say. Consume it under `aclosing`: closing it early closes the connection.
 
         Raises:
             UpstreamError: the request failed, was refused, or its answer broke off.
@@ -198,7 +202,11 @@ class UpstreamHttp:
                 events = parser.feed(bytes(head))
                 if events:
                     yield events
+                left = MAX_STREAM_BYTES
                 async for chunk in chunks:
+                    left -= len(chunk)
+                    if left < 0:
+                        raise self.error("malformed", f"streamed more than {MAX_STREAM_BYTES} bytes")
                     events = parser.feed(chunk)
                     if events:
                         yield events

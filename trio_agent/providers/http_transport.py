@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from operator import attrgetter
 from typing import Final, cast
 
 import httpcore2
 import httpx
-import trio
 
 BODY: Final = "trio_agent.body"
 """The response extension under which the transport hands out its `ResponseBody`."""
@@ -23,7 +22,6 @@ BODY: Final = "trio_agent.body"
 KEEPALIVE_EXPIRY: Final = 15.0
 """Seconds that an idle connection is kept: less than what common servers and proxies keep theirs."""
 
-_FINISH_WAIT: Final = 0.05
 _LONGEST_CHUNK_HEAD: Final = 256
 
 _EXCEPTIONS: Final[tuple[tuple[type[Exception], type[httpx.TransportError]], ...]] = (
@@ -58,14 +56,12 @@ def mapped_exceptions() -> Iterator[None]:
 class ResponseBody(httpx.AsyncByteStream):
     """A response body, read as it comes.
 
-    Iterate under `aclosing`; one iteration only. Closing early closes the connection, unless the rest
-    of the body has already arrived and can be read without waiting.
+    Iterate under `aclosing`; one iteration only. Closing early closes the connection.
     """
 
     def __init__(self, response: httpcore2.Response) -> None:
         # The pool's body is an async iterable whose iterator is a generator; the public type is wider.
         self._stream = cast("AsyncIterable[bytes]", response.stream)
-        self._network_stream: httpcore2.AsyncNetworkStream | None = response.extensions.get("network_stream")
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.batches()
@@ -83,12 +79,7 @@ class ResponseBody(httpx.AsyncByteStream):
                             parts.append(await anext(chunks))
                         except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
                             failure = error  # what came before it is delivered first
-                    try:
-                        yield parts[0] if len(parts) == 1 else b"".join(parts)
-                    except GeneratorExit:
-                        if failure is None:
-                            await self._finish(chunks)  # noqa: ASYNC120 - it has a time limit
-                        raise
+                    yield parts[0] if len(parts) == 1 else b"".join(parts)
                     if failure is not None:
                         raise failure
 
@@ -111,13 +102,6 @@ class ResponseBody(httpx.AsyncByteStream):
             return False
         line_end = unread.find(b"\r\n", 2, _LONGEST_CHUNK_HEAD)
         return 0 < line_end < len(unread) - 2
-
-    async def _finish(self, chunks: AsyncGenerator[bytes, None]) -> None:
-        """Read the end of the body if it is here, so that the connection can serve again."""
-        readable = self._network_stream is not None and self._network_stream.get_extra_info("is_readable")
-        if readable or len(self._unread()) > 2:  # more than the last chunk's own CRLF
-            with trio.move_on_after(_FINISH_WAIT), suppress(httpcore2.NetworkError, httpcore2.ProtocolError):
-                await anext(chunks, None)
 
     async def aclose(self) -> None:
         close = getattr(self._stream, "aclose", None)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from trio_agent.errors import AgentError
 from trio_agent.providers import openai_encode
+from trio_agent.providers.answer_decoder import decoded
 from trio_agent.providers.contract import (
     CallLimits,
     Coordinator,
@@ -24,8 +25,9 @@ from trio_agent.providers.contract import (
     ProviderInfo,
     ProviderRequest,
     ProviderResponse,
+    UpstreamError,
 )
-from trio_agent.providers.folding import fold
+from trio_agent.providers.folding import fold_stream
 from trio_agent.providers.http import UpstreamHttp
 from trio_agent.providers.openai_decode import ChatDecoder
 from trio_agent.providers.openai_models import models_of
@@ -70,6 +72,8 @@ CHAT_COMPLETIONS = Preset(
     name="chat-completions",
     display_name="Chat Completions",
     key_required=False,
+    # DeepSeek's and Moonshot's thinking models refuse a history whose tool calls lack it.
+    quirks=Quirks(reasoning_back="reasoning_content"),
 )
 
 
@@ -138,26 +142,21 @@ class OpenAICompatible(Provider):
 
     async def complete(self, request: ProviderRequest) -> ProviderResponse:
         """One whole answer, read as a stream. Raises UpstreamError."""
-        async with aclosing(self.stream(request)) as batches:
-            return fold([event async for batch in batches for event in batch])
+        return await fold_stream(self.stream(request))
 
-    async def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[CallEvent], None]:
-        """The answer as it comes; ends at `[DONE]`, without waiting for the connection to end."""
-        decoder = ChatDecoder(self._http, self._preset.quirks, self._new_id)
-        body = openai_encode.encode(request, self._preset.quirks)
-        async with aclosing(self._http.stream("/chat/completions", body)) as batches:
-            async for batch in batches:
-                events = decoder.feed(batch)
-                if events:
-                    yield events
-                if decoder.over:
-                    break
-        if not decoder.over:
-            events = decoder.end()
-            if events:
-                yield events
-        if decoder.failure is not None:
-            raise decoder.failure
+    # Not `async`: a call of it gives the generator itself.
+    def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[CallEvent], None]:
+        """The answer as it comes. Raises UpstreamError, from the generator; see `decoded`."""
+        quirks = self._preset.quirks
+        taken = {call.id for message in request.messages for call in message.tool_calls}
+        decoder = ChatDecoder(self._http, quirks, self._new_id, taken)
+        try:
+            # `check` has passed before the turn, but not on what a server-side tool returned since.
+            openai_encode.check(request, self.name, quirks)
+        except AgentError as error:
+            raise UpstreamError("rejected", error.message, code=error.code) from None
+        body = openai_encode.encode(request, quirks)
+        return decoded(self._http.stream("/chat/completions", body), decoder)
 
 
 async def mount_preset(

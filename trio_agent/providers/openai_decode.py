@@ -6,15 +6,16 @@ ends otherwise is a failure, and what came before the failure is delivered first
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
+from trio_agent.providers.answer_decoder import AnswerDecoder, Reporter, WholeBody
 from trio_agent.providers.contract import UpstreamError
-from trio_agent.providers.http import WholeBody
 from trio_agent.providers.openai_quirks import Quirks
+from trio_agent.providers.openai_reasoning import ReasoningBlocks, words_of
 from trio_agent.providers.openai_tool_calls import ToolCallAssembler
 from trio_agent.providers.upstream_failure import ErrorDetails, read_error
 from trio_agent.statemachine.conversation import Usage
@@ -29,7 +30,6 @@ from trio_agent.statemachine.events import (
     TextDelta,
     UsageReported,
 )
-from trio_agent.statemachine.failure import FailureKind
 from trio_agent.wire.chat import ChatChunk, ChatDelta, ChatUsage, decode_chunk, encode_json
 from trio_agent.wire.sse import SSEEvent
 
@@ -57,70 +57,51 @@ FINISH_REASONS: Final[dict[str, FinishReason]] = {
     "recitation": "content_filter",
     "refusal": "content_filter",
     "sensitive": "content_filter",
+    "blocklist": "content_filter",
+    "prohibited_content": "content_filter",
+    "spii": "content_filter",
 }
 """The words that servers use. Any other word fails the call, since it does not say that the answer is
-whole: most that are seen in the wild (`error`, `abort`, `insufficient_system_resource`) say the opposite."""
+whole."""
 
-_BROKEN_OFF: Final = frozenset({"error", "abort", "aborted", "cancelled", "network_error"})
+_BROKEN_OFF: Final = frozenset(
+    {
+        "error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "network_error",
+        "insufficient_system_resource",  # DeepSeek
+        "function_call_filter",  # Gemini could not read its own model's call
+        "malformed_function_call",
+        "unexpected_tool_call",
+    }
+)
 
 
-class Reporter(Protocol):
-    """Makes errors that name the upstream and hold no secret; `UpstreamHttp` is one."""
-
-    def error(self, kind: FailureKind, message: str, *, status: int | None = None) -> UpstreamError: ...
-
-    def reported(self, details: ErrorDetails) -> UpstreamError: ...
-
-
-class ChatDecoder:
+class ChatDecoder(AnswerDecoder):
     """Decodes one answer.
 
     Args:
         report: makes the errors.
         quirks: the server's ways.
         new_id: a fresh tool-call id, for servers that send none.
+        taken: the ids of the calls that the conversation holds already; no new call gets one of them.
     """
 
-    def __init__(self, report: Reporter, quirks: Quirks, new_id: Callable[[], str]) -> None:
-        self.failure: UpstreamError | None = None
-        """Why the call failed: to be raised once the events returned before are delivered."""
-        self.finished = False
-        self._report = report
+    def __init__(
+        self, report: Reporter, quirks: Quirks, new_id: Callable[[], str], taken: Collection[str] = ()
+    ) -> None:
+        super().__init__(report)
         self._quirks = quirks
-        self._tool_calls = ToolCallAssembler(new_id)
-        self._details: list[dict[str, Any]] = []
+        self._tool_calls = ToolCallAssembler(new_id, taken)
+        self._blocks = ReasoningBlocks()
         self._reasoning_open = False
         self._said_something = False
         self._finish: str | None = None
         self._usage: UsageReported | None = None
         self._id: str | None = None
         self._model: str | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is to be read."""
-        return self.finished or self.failure is not None
-
-    def feed(self, events: Sequence[SSEEvent]) -> list[CallEvent]:
-        """What a batch of the stream says. Afterwards look at `over` and `failure`."""
-        out: list[CallEvent] = []
-        for event in events:
-            try:
-                self._take(event, out)
-            except UpstreamError as error:
-                self.failure = error
-            if self.over:
-                break
-        return out
-
-    def end(self) -> list[CallEvent]:
-        """The response has ended; the last events, where it ended as it should."""
-        out: list[CallEvent] = []
-        try:
-            self._conclude(out)
-        except UpstreamError as error:
-            self.failure = error
-        return out
 
     def _take(self, event: SSEEvent, out: list[CallEvent]) -> None:
         data = event.data
@@ -175,8 +156,8 @@ class ChatDecoder:
     def _take_delta(self, delta: ChatDelta, out: list[CallEvent]) -> None:
         reasoning = delta.reasoning_content or delta.reasoning
         if delta.reasoning_details:
-            self._keep_details(delta.reasoning_details)
-            reasoning = reasoning or _words_of(delta.reasoning_details)
+            self._blocks.take(delta.reasoning_details)
+            reasoning = reasoning or words_of(delta.reasoning_details)
         if reasoning:
             self._reason(reasoning, out)
         content = delta.content
@@ -222,27 +203,16 @@ class ChatDecoder:
             self._reasoning_open = False
             out.append(ReasoningEnded())
 
-    def _keep_details(self, details: Sequence[dict[str, Any]]) -> None:
-        """Join the fragments of a block; OpenRouter wants whole blocks back, in the order they came."""
-        for detail in details:
-            last = self._details[-1] if self._details else None
-            if last is None or not _same_block(last, detail):
-                self._details.append(dict(detail))
-                continue
-            for name, value in detail.items():
-                if name in _GROWING and isinstance(value, str) and isinstance(last.get(name), str):
-                    last[name] += value
-                elif value is not None:
-                    last[name] = value
-
     def _conclude(self, out: list[CallEvent]) -> None:
         """Say that the answer is complete, if it is."""
         word = self._finish
         if word is None:
             raise self._report.error("truncated", "ended its answer without saying that it was complete")
-        reason = FINISH_REASONS.get(word.lower())
-        if word.lower() in _BROKEN_OFF:
-            raise self._report.error("unavailable", f"gave up in its answer (finish_reason {word!r})")
+        # Gemini adds its own word: `content_filter: SAFETY`.
+        known = word.lower().partition(":")[0].strip()
+        reason = FINISH_REASONS.get(known)
+        if known in _BROKEN_OFF:
+            raise self._report.error("unavailable", f"gave up in its answer (finish_reason {word[:60]!r})")
         if reason is None:
             raise self._report.error("malformed", f"finished for a reason that is not known: {word[:60]!r}")
         if self._tool_calls.nameless:
@@ -254,29 +224,12 @@ class ChatDecoder:
                 raise self._report.error("malformed", "finished for a tool call that it did not make")
             reason = "stop"
         self._end_reasoning(out)
-        if self._details:
-            out.append(ReasoningData(encode_json({"reasoning_details": self._details}).decode()))
+        if reason == "tool_calls":
+            self._tool_calls.complete(out)
+        if blocks := self._blocks.whole():
+            out.append(ReasoningData(encode_json({"reasoning_details": blocks}).decode()))
         out.append(CallFinished(reason, self._id, self._model))
         self.finished = True
-
-
-_GROWING: Final = ("text", "summary", "data")
-
-
-def _same_block(last: dict[str, Any], detail: dict[str, Any]) -> bool:
-    """Whether `detail` continues `last`. Encrypted blocks come whole."""
-    kind = detail.get("type")
-    if kind != last.get("type") or kind not in ("reasoning.text", "reasoning.summary"):
-        return False
-    return all(
-        detail.get(name) is None or last.get(name) is None or detail[name] == last[name]
-        for name in ("index", "id", "format")
-    )
-
-
-def _words_of(details: Sequence[dict[str, Any]]) -> str:
-    words = (detail.get("text") or detail.get("summary") for detail in details)
-    return "".join(word for word in words if isinstance(word, str))
 
 
 def usage_of(usage: ChatUsage, quirks: Quirks) -> UsageReported | None:

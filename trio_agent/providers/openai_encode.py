@@ -6,6 +6,8 @@ carry, before the turn begins; `encode` then loses nothing but other models' rea
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -48,6 +50,9 @@ _PLAIN: Final = (
 
 _OURS: Final = frozenset({"model", "messages", "tools", "stream", "stream_options"})
 """Request fields that a caller's extra fields cannot replace."""
+
+_NINE: Final = re.compile(r"[a-zA-Z0-9]{9}")
+_SHORT: Final = 40
 
 
 def check(request: ProviderRequest, provider: str, quirks: Quirks) -> None:
@@ -111,7 +116,7 @@ def encode(request: ProviderRequest, quirks: Quirks) -> bytes:
     if options.tool_choice == "none" and not quirks.tool_choice:
         tools = ()
     if tools:
-        body["tools"] = [_tool(tool) for tool in tools]
+        body["tools"] = [_tool(tool, quirks) for tool in tools]
     _add_tool_choice(body, options, bool(tools), quirks)
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
@@ -164,7 +169,7 @@ def _response_format(wanted: ResponseFormat | None) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": _present(schema)}
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def _tool(tool: Tool, quirks: Quirks) -> dict[str, Any]:
     function = {
         "name": tool.name,
         "description": tool.description,
@@ -172,7 +177,24 @@ def _tool(tool: Tool) -> dict[str, Any]:
         "strict": tool.strict,
     }
     wired: dict[str, Any] = {"type": "function", "function": _present(function)}
-    return wired if tool.cache_control is None else {**wired, "cache_control": tool.cache_control}
+    return _marked(wired, tool.cache_control, quirks)
+
+
+def _marked(wired: dict[str, Any], marker: dict[str, Any] | None, quirks: Quirks) -> dict[str, Any]:
+    return {**wired, "cache_control": marker} if marker is not None and quirks.cache_control else wired
+
+
+def wire_id(call_id: str, quirks: Quirks) -> str:
+    """A tool-call id as the server takes it. The same id always gives the same name."""
+    if quirks.call_ids == "nine" and not _NINE.fullmatch(call_id):
+        return _digest(call_id)[:9]
+    if quirks.call_ids == "short" and len(call_id) > _SHORT:
+        return f"call_{_digest(call_id)[:32]}"
+    return call_id
+
+
+def _digest(call_id: str) -> str:
+    return hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _add_tool_choice(body: dict[str, Any], options: Options, tools: bool, quirks: Quirks) -> None:
@@ -189,32 +211,42 @@ def _add_tool_choice(body: dict[str, Any], options: Options, tools: bool, quirks
 def _messages(message: Message, quirks: Quirks) -> Iterable[dict[str, Any]]:
     """One message of ours is several of theirs where it holds tool results, which come first."""
     for part in message.tool_results:
-        yield {"role": "tool", "tool_call_id": part.tool_call_id, "content": _result_text(part)}
+        yield {
+            "role": "tool",
+            "tool_call_id": wire_id(part.tool_call_id, quirks),
+            "content": _result_text(part, quirks),
+        }
     rest = [part for part in message.parts if not isinstance(part, ToolResult)]
     if not rest and (message.tool_results or message.role == "tool"):
         return
     role = "user" if message.role == "tool" else message.role
     if role == "assistant":
-        yield _assistant(rest, message.name, quirks)
+        answer = _assistant(rest, message.name, quirks)
+        if answer.get("content") or answer.keys() - {"role", "content", "name"} or quirks.empty_answers:
+            yield answer
         return
     if role == "developer" and not quirks.developer_role:
         role = "system"
-    wired: dict[str, Any] = {"role": role, "content": _content(rest)}
-    if message.name is not None:
+    wired: dict[str, Any] = {"role": role, "content": _content(rest, quirks)}
+    if message.name is not None and quirks.names:
         wired["name"] = message.name
     yield wired
 
 
-def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+def _content(parts: Sequence[Part], quirks: Quirks) -> str | list[dict[str, Any]]:
     """A plain string where a list would say no more: some servers take nothing else."""
     if not parts:
         return ""
-    if len(parts) == 1 and isinstance(parts[0], Text) and parts[0].cache_control is None:
+    if len(parts) == 1 and isinstance(parts[0], Text) and not _is_marked(parts[0], quirks):
         return parts[0].text
-    return [wired for part in parts if (wired := _content_part(part)) is not None]
+    return [wired for part in parts if (wired := _content_part(part, quirks)) is not None]
 
 
-def _content_part(part: Part) -> dict[str, Any] | None:
+def _is_marked(part: Part, quirks: Quirks) -> bool:
+    return quirks.cache_control and getattr(part, "cache_control", None) is not None
+
+
+def _content_part(part: Part, quirks: Quirks) -> dict[str, Any] | None:
     match part:
         case Text(text=text, cache_control=cache_control):
             wired: dict[str, Any] = {"type": "text", "text": text}
@@ -224,18 +256,18 @@ def _content_part(part: Part) -> dict[str, Any] | None:
             wired, cache_control = {"type": "text", "text": text}, None
         case _:
             return None
-    return wired if cache_control is None else {**wired, "cache_control": cache_control}
+    return _marked(wired, cache_control, quirks)
 
 
-def _result_text(result: ToolResult) -> str | list[dict[str, Any]]:
+def _result_text(result: ToolResult, quirks: Quirks) -> str | list[dict[str, Any]]:
     """The wire has no mark for failure, so that the text has to say it."""
-    if any(part.cache_control is not None for part in result.content) or result.cache_control is not None:
-        parts = [wired for part in result.content if (wired := _content_part(part)) is not None]
+    if _is_marked(result, quirks) or any(_is_marked(part, quirks) for part in result.content):
+        parts = [wired for part in result.content if (wired := _content_part(part, quirks)) is not None]
         if result.is_error:
             parts.insert(0, {"type": "text", "text": "Error:"})
-        if parts and result.cache_control is not None:
-            parts[-1] = {**parts[-1], "cache_control": result.cache_control}
-        return parts
+        if parts:
+            parts[-1] = _marked(parts[-1], result.cache_control, quirks)
+            return parts
     text = "\n".join(part.text for part in result.content if isinstance(part, Text))
     if result.is_error and not text[:6].lower().startswith("error"):
         return f"Error: {text}" if text else "Error"
@@ -250,26 +282,28 @@ def _assistant(parts: Sequence[Part], name: str | None, quirks: Quirks) -> dict[
         said = [part for part in said if isinstance(part, Text)]
         if refusal:
             wired["refusal"] = refusal
-    if any(isinstance(part, Text) and part.cache_control is not None for part in said):
-        wired["content"] = _content(said)
+    if any(_is_marked(part, quirks) for part in said):
+        wired["content"] = _content(said, quirks)
     else:
         wired["content"] = "".join(part.text for part in said)
-    calls = [_tool_call(part) for part in parts if isinstance(part, ToolCall)]
+    calls = [_tool_call(part, quirks) for part in parts if isinstance(part, ToolCall)]
     if calls:
         wired["tool_calls"] = calls
     if not wired["content"] and (calls or "refusal" in wired):
         wired["content"] = None
     wired |= _reasoning_back(parts, quirks)
-    if name is not None:
+    if name is not None and quirks.names:
         wired["name"] = name
     return wired
 
 
-def _tool_call(call: ToolCall) -> dict[str, Any]:
+def _tool_call(call: ToolCall, quirks: Quirks) -> dict[str, Any]:
+    # Servers that read the arguments (Ollama, Gemini, vLLM's templates) fail on an empty text.
+    arguments = call.arguments if call.arguments.strip() else "{}"
     wired: dict[str, Any] = {
-        "id": call.id,
+        "id": wire_id(call.id, quirks),
         "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
+        "function": {"name": call.name, "arguments": arguments},
     }
     if call.provider_data is not None:
         extra = _members(call.provider_data, "extra_content")

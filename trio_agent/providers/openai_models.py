@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from trio_agent.providers.contract import ModelInfo
-from trio_agent.providers.settings import usd_per_token
+from trio_agent.providers.model_settings import usd_per_token
 from trio_agent.statemachine.money import Price
 
 _decode = msgspec.json.Decoder().decode

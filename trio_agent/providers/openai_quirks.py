@@ -22,6 +22,12 @@ class Quirks(Struct, frozen=True, kw_only=True):
         reasoning_back: the message field in which the server wants its own reasoning back, if any.
         absent: names of `Options` that the server does not know. Labels among them, which change nothing
             in the answer, are left out; the others are refused.
+        cache_control: whether parts and tools may carry prompt-caching markers; servers without them cache
+            on their own or not at all, and strict ones refuse the request.
+        names: whether a message may say who speaks (`name`).
+        call_ids: which tool-call ids are taken in a conversation: `any`, at most 40 characters (`short`), or
+            exactly nine letters and digits (`nine`). Others get a stable other name, in call and result.
+        empty_answers: whether an assistant message may be empty; else one that says nothing is left out.
         hidden_reasoning: whether `completion_tokens` leaves out reasoning, which only the total shows.
         cost: whether `usage.cost` is USD.
     """
@@ -35,6 +41,10 @@ class Quirks(Struct, frozen=True, kw_only=True):
     reasoning: Literal["reasoning_effort", "reasoning"] = "reasoning_effort"
     reasoning_back: Literal["reasoning_content", "reasoning_details"] | None = None
     absent: frozenset[str] = frozenset()
+    cache_control: bool = False
+    names: bool = True
+    call_ids: Literal["any", "short", "nine"] = "any"
+    empty_answers: bool = True
     hidden_reasoning: bool = False
     cost: bool = False
 

@@ -7,7 +7,7 @@ give each fragment another id, use index 0 for all calls, leave the id empty, or
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -28,6 +28,9 @@ class _Call:
         self.arguments: list[str] = []
 
     def has_whole_arguments(self) -> bool:
+        # Only where a whole object can end here: to join and parse at every fragment would be quadratic.
+        if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
+            return False
         try:
             msgspec.json.decode("".join(self.arguments))
         except msgspec.DecodeError:
@@ -40,13 +43,15 @@ class ToolCallAssembler:
 
     Args:
         new_id: a fresh call id, for calls that come without one or with one that is taken.
+        taken: ids that are taken already: servers that count `call_0`, `call_1` begin anew each time.
     """
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+    def __init__(self, new_id: Callable[[], str], taken: Collection[str] = ()) -> None:
         self._new_id = new_id
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
-        self._ids: set[str] = set()
+        self._by_id: dict[str, _Call] = {}
+        self._ids: set[str] = set(taken)
 
     @property
     def any(self) -> bool:
@@ -64,7 +69,9 @@ class ToolCallAssembler:
         name = (function.name if function is not None else None) or ""
         arguments = _text_of(function.arguments if function is not None else None)
         call = self._call_of(fragment, name, arguments)
-        call.wire_id = call.wire_id or fragment.id or ""
+        if fragment.id and not call.wire_id:
+            call.wire_id = fragment.id
+            self._by_id.setdefault(fragment.id, call)
         data = bytes(fragment.extra_content)
         if data and data != b"null" and call.provider_data is None:
             call.provider_data = f'{{"extra_content":{data.decode()}}}'
@@ -78,6 +85,12 @@ class ToolCallAssembler:
             self._grow(call, held + arguments, out)
         elif arguments:
             call.arguments.append(arguments)
+
+    def complete(self, out: list[CallEvent]) -> None:
+        """Give calls without arguments an empty object: nothing at all is not JSON, and clients parse it."""
+        for call in self._calls:
+            if not "".join(call.arguments).strip():
+                self._grow(call, "{}", out)
 
     @staticmethod
     def _grow(call: _Call, arguments: str, out: list[CallEvent]) -> None:
@@ -98,7 +111,7 @@ class ToolCallAssembler:
                 call = self._by_index[fragment.index] = self._begin()
             return call
         if id_:
-            known = next((call for call in self._calls if call.wire_id == id_), None)
+            known = self._by_id.get(id_)
             if known is not None:
                 return known
         last = self._calls[-1] if self._calls else None

@@ -6,7 +6,7 @@ A configured `base_url` or `api_key` wins over a variable, a variable over the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from trio_agent.providers.contract import Coordinator
@@ -33,7 +33,9 @@ def ollama_base_url(host: str) -> str:
     return f"{scheme or 'http'}://{name}:{port}/v1"
 
 
-_OPENAI_QUIRKS = Quirks(max_tokens="max_completion_tokens", developer_role=True, refusal_field=True)
+_OPENAI_QUIRKS = Quirks(
+    max_tokens="max_completion_tokens", developer_role=True, refusal_field=True, call_ids="short"
+)
 
 OPENAI = Preset(
     name="openai",
@@ -70,9 +72,11 @@ GEMINI = Preset(
                 "safety_identifier",
                 "service_tier",
                 "store",
+                "user",
                 "verbosity",
             }
         ),
+        empty_answers=False,
         hidden_reasoning=True,
     ),
 )
@@ -84,6 +88,9 @@ MISTRAL = Preset(
     only_chat=True,
     quirks=Quirks(
         seed="random_seed",
+        names=False,
+        call_ids="nine",
+        empty_answers=False,
         absent=frozenset(
             {
                 "logit_bias",
@@ -132,7 +139,13 @@ OPENROUTER = Preset(
     base_url="https://openrouter.ai/api/v1",
     key_names=("OPENROUTER_API_KEY",),
     quirks=Quirks(
-        refusal_field=True, top_k=True, reasoning="reasoning", reasoning_back="reasoning_details", cost=True
+        refusal_field=True,
+        top_k=True,
+        reasoning="reasoning",
+        reasoning_back="reasoning_details",
+        cache_control=True,
+        call_ids="short",
+        cost=True,
     ),
 )
 OLLAMA = Preset(
@@ -177,51 +190,21 @@ PRESETS: tuple[Preset, ...] = (
 """All of them, for lists and documentation."""
 
 
-async def mount_openai(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
-    """Mount OpenAI. Raises ProviderConfigError."""
-    return await mount_preset(OPENAI, coordinator, config)
+def _mount_of(preset: Preset) -> Callable[[Coordinator, Mapping[str, Any]], Awaitable[OpenAICompatible]]:
+    async def mount(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
+        return await mount_preset(preset, coordinator, config)
+
+    mount.__doc__ = f"Mount {preset.display_name}. Raises ProviderConfigError."
+    return mount
 
 
-async def mount_azure_openai(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
-    """Mount Azure OpenAI; needs `base_url` (or its variable) and `models`. Raises ProviderConfigError."""
-    return await mount_preset(AZURE_OPENAI, coordinator, config)
-
-
-async def mount_gemini(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
-    """Mount Google's OpenAI-compatible endpoint. Raises ProviderConfigError."""
-    return await mount_preset(GEMINI, coordinator, config)
-
-
-async def mount_mistral(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
-    """Mount Mistral AI. Raises ProviderConfigError."""
-    return await mount_preset(MISTRAL, coordinator, config)
-
-
-async def mount_groq(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
-    """Mount Groq. Raises ProviderConfigError."""
-    return await mount_preset(GROQ, coordinator, config)
-
-
-async def mount_together(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
-    """Mount Together AI. Raises ProviderConfigError."""
-    return await mount_preset(TOGETHER, coordinator, config)
-
-
-async def mount_xai(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
-    """Mount xAI. Raises ProviderConfigError."""
-    return await mount_preset(XAI, coordinator, config)
-
-
-async def mount_openrouter(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
-    """Mount OpenRouter. Raises ProviderConfigError."""
-    return await mount_preset(OPENROUTER, coordinator, config)
-
-
-async def mount_ollama(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
-    """Mount a local Ollama. Raises ProviderConfigError."""
-    return await mount_preset(OLLAMA, coordinator, config)
-
-
-async def mount_vllm(coordinator: Coordinator, config: Mapping[str, Any]) -> OpenAICompatible:
-    """Mount a vLLM server. Raises ProviderConfigError."""
-    return await mount_preset(VLLM, coordinator, config)
+mount_openai = _mount_of(OPENAI)
+mount_azure_openai = _mount_of(AZURE_OPENAI)
+mount_gemini = _mount_of(GEMINI)
+mount_mistral = _mount_of(MISTRAL)
+mount_groq = _mount_of(GROQ)
+mount_together = _mount_of(TOGETHER)
+mount_xai = _mount_of(XAI)
+mount_openrouter = _mount_of(OPENROUTER)
+mount_ollama = _mount_of(OLLAMA)
+mount_vllm = _mount_of(VLLM)

@@ -17,10 +17,8 @@ models that answer in words of their own. A script is played as it is written.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -28,12 +26,10 @@ import trio
 from msgspec import Meta, Struct
 
 from trio_agent.statemachine.events import CallEvent
-from trio_agent.statemachine.money import Price
 
 from .contract import (
     CallLimits,
     Coordinator,
-    CostTier,
     ModelInfo,
     Provider,
     ProviderConfigError,
@@ -42,41 +38,18 @@ from .contract import (
     ProviderResponse,
     UpstreamError,
 )
-from .folding import fold
+from .folding import fold_stream
+from .model_settings import ModelSettings, price_of
 from .replay_models import MODELS, Settings, model_info
 from .replay_play import Attempts, CallContext, play
 from .replay_request import call_number, request_script
 from .replay_steps import Call, ScriptError, Step, parse_script
+from .strict_config import Retries, Seconds, nearest, parse_config
 
 if TYPE_CHECKING:
     from .replay_fixtures import Fixture
 
-_Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
 _Pause: TypeAlias = Annotated[float, Meta(ge=0, le=86_400)]
-_Tokens: TypeAlias = Annotated[int, Meta(gt=0)]
-
-
-class PriceConfig(Struct, forbid_unknown_fields=True, kw_only=True):
-    """USD per token, as decimal strings."""
-
-    input: str
-    output: str
-    cached_input: str | None = None
-    cache_write: str | None = None
-    cache_write_1h: str | None = None
-    reasoning: str | None = None
-
-
-class ModelConfig(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What the operator says of one model; absent members keep what the model says of itself."""
-
-    id: str
-    display_name: str | None = None
-    context_window: _Tokens | None = None
-    max_output_tokens: _Tokens | None = None
-    capabilities: tuple[str, ...] | None = None
-    price: PriceConfig | None = None
-    cost_tier: CostTier | None = None
 
 
 class ReplayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -90,7 +63,7 @@ class ReplayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     differ.
     """
 
-    models: list[str | ModelConfig] | None = None
+    models: list[str | ModelSettings] | None = None
     scripts: dict[str, Any] = {}
     scenarios: str | None = None
     fixtures: str | None = None
@@ -98,11 +71,11 @@ class ReplayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
     pace: _Pause = 1.0
     words: Annotated[int, Meta(ge=1, le=1_000_000)] = 2000
     seed: str = ""
-    first_byte_timeout: _Seconds = CallLimits().first_byte_timeout
-    idle_timeout: _Seconds = CallLimits().idle_timeout
-    max_retries: Annotated[int, Meta(ge=0, le=10)] = CallLimits().max_retries
+    first_byte_timeout: Seconds = CallLimits().first_byte_timeout
+    idle_timeout: Seconds = CallLimits().idle_timeout
+    max_retries: Retries = CallLimits().max_retries
     on_disconnect: Literal["cancel", "drain"] = CallLimits().on_disconnect
-    drain_timeout: _Seconds = CallLimits().drain_timeout
+    drain_timeout: Seconds = CallLimits().drain_timeout
 
 
 class ReplayProvider(Provider):
@@ -150,8 +123,7 @@ class ReplayProvider(Provider):
         return list(self._models.values())
 
     async def complete(self, request: ProviderRequest) -> ProviderResponse:
-        async with aclosing(self.stream(request)) as stream:
-            return fold([event async for batch in stream for event in batch])
+        return await fold_stream(self.stream(request))
 
     async def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[CallEvent], None]:
         context = CallContext.of(request, self._attempts, self._seed)
@@ -193,7 +165,7 @@ class ReplayProvider(Provider):
 
 async def mount(coordinator: Coordinator, config: Mapping[str, Any]) -> Provider:
     """Mount the provider. Raises ProviderConfigError."""
-    parsed = parse_config(config)
+    parsed = parse_config(config, ReplayConfig)
     scripts = _parse_scripts(parsed.scripts, "config.scripts")
     if parsed.scenarios is not None:
         from_file = _parse_scripts(await _read_scenarios(parsed.scenarios), "config.scenarios")
@@ -201,7 +173,7 @@ async def mount(coordinator: Coordinator, config: Mapping[str, Any]) -> Provider
         scripts |= from_file
     fixtures: dict[str, Fixture] = {}
     if parsed.fixtures is not None:
-        from .replay_fixtures import read_fixtures  # brings the HTTP client along: only where it is needed
+        from .replay_fixtures import read_fixtures  # brings the vendors' decoders along
 
         fixtures = await read_fixtures(parsed.fixtures)
         _refuse_taken(fixtures, {**MODELS, **scripts}, "config.fixtures")
@@ -221,27 +193,6 @@ async def mount(coordinator: Coordinator, config: Mapping[str, Any]) -> Provider
         attempts=Attempts(),
         seed=parsed.seed,
     )
-
-
-def parse_config(config: Mapping[str, Any]) -> ReplayConfig:
-    """The configuration, checked. Raises ProviderConfigError with the path and the nearest valid key."""
-    known = ReplayConfig.__struct_fields__
-    for key in config:
-        if key not in known:
-            near = difflib.get_close_matches(str(key)[:100], known, n=1)
-            remedy = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
-            raise ProviderConfigError(
-                f"The provider replay has no option {key!r}.", remedy=remedy, path=f"config.{key}"
-            )
-    try:
-        return msgspec.convert(dict(config), ReplayConfig)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$")
-        raise ProviderConfigError(
-            f"{message}.",
-            remedy="Correct the value; durations are seconds.",
-            path="config" + place.rstrip("`"),
-        ) from None
 
 
 async def _read_scenarios(path: str) -> dict[str, Any]:
@@ -277,7 +228,7 @@ def _refuse_taken(scripts: Mapping[str, Any], taken: Mapping[str, Any], path: st
 
 
 def _served(
-    chosen: Sequence[str | ModelConfig] | None, scripts: Mapping[str, Any], fixtures: Mapping[str, Any]
+    chosen: Sequence[str | ModelSettings] | None, scripts: Mapping[str, Any], fixtures: Mapping[str, Any]
 ) -> list[ModelInfo]:
     known = {model_id: model_info(model_id, model) for model_id, model in MODELS.items()}
     for plays, models in (("its script", scripts), ("a captured stream", fixtures)):
@@ -289,48 +240,28 @@ def _served(
         return list(known.values())
     served: dict[str, ModelInfo] = {}
     for index, entry in enumerate(chosen):
-        wanted = ModelConfig(id=entry) if isinstance(entry, str) else entry
+        wanted = ModelSettings(id=entry) if isinstance(entry, str) else entry
         path = f"config.models[{index}]"
         if wanted.id in served:
             raise ProviderConfigError(
                 f"The model {wanted.id!r} is named twice.", remedy="Name it once.", path=path
             )
         if wanted.id not in known:
-            near = difflib.get_close_matches(wanted.id[:100], known, n=1)
-            remedy = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(known)}."
             raise ProviderConfigError(
-                f"The provider replay has no model {wanted.id!r}.", remedy=remedy, path=path
+                f"The provider replay has no model {wanted.id!r}.",
+                remedy=nearest(wanted.id, list(known), "There are"),
+                path=path,
             )
         served[wanted.id] = _adjusted(known[wanted.id], wanted, path)
     return list(served.values())
 
 
-def _adjusted(model: ModelInfo, wanted: ModelConfig, path: str) -> ModelInfo:
+def _adjusted(model: ModelInfo, wanted: ModelSettings, path: str) -> ModelInfo:
     names = ("display_name", "context_window", "max_output_tokens", "capabilities")
     changes = {name: value for name in names if (value := getattr(wanted, name)) is not None}
     tier = wanted.cost_tier
     if wanted.price is not None:
-        changes["price"] = _price(wanted.price, f"{path}.price")
+        changes["price"] = price_of(wanted.price, f"{path}.price")
     else:
         tier = tier or model.metadata.get("cost_tier")
     return msgspec.structs.replace(model, **changes, metadata={} if tier is None else {"cost_tier": tier})
-
-
-def _price(config: PriceConfig, path: str) -> Price:
-    amounts: dict[str, Decimal] = {}
-    for name in config.__struct_fields__:
-        text = getattr(config, name)
-        if text is None:
-            continue
-        try:
-            amount = Decimal(text)
-        except InvalidOperation:
-            amount = Decimal("NaN")
-        if not amount.is_finite() or amount < 0:
-            raise ProviderConfigError(
-                f"{text[:40]!r} is no price.",
-                remedy='Write USD per token as a decimal string, such as "0.0000025".',
-                path=f"{path}.{name}",
-            )
-        amounts[name] = amount
-    return msgspec.convert(amounts, Price)

@@ -16,6 +16,7 @@ from trio_agent.statemachine.events import CallEvent
 from trio_agent.statemachine.failure import FailureKind
 from trio_agent.wire.sse import SSEError, SSEEvent, SSEParser
 
+from .answer_decoder import AnswerDecoder, decoded
 from .anthropic_decode import MessagesDecoder
 from .contract import ProviderConfigError, UpstreamError
 from .openai_decode import ChatDecoder
@@ -77,32 +78,21 @@ def _parse(name: str, raw: bytes) -> Fixture:
         ) from None
 
 
-async def play_fixture(fixture: Fixture, context: CallContext) -> AsyncGenerator[Sequence[CallEvent], None]:
+def play_fixture(fixture: Fixture, context: CallContext) -> AsyncGenerator[Sequence[CallEvent], None]:
     """What the decoder makes of the stream. Raises UpstreamError as it does for a live one."""
+    report, numbers = _Reporter(), count()
+    decoder: AnswerDecoder
     if fixture.is_messages:
-        messages = MessagesDecoder(_Reporter().reported)
-        for event in fixture.events:
-            await trio.lowlevel.checkpoint()
-            batch: list[CallEvent] = []
-            try:
-                messages.feed([event], batch)
-            except UpstreamError:
-                yield batch  # what came before the failure counts
-                raise
-            yield batch
-        messages.end()
-        return
-    numbers = count()
-    chat = ChatDecoder(_Reporter(), Quirks(), lambda: context.call_id(next(numbers)))
+        decoder = MessagesDecoder(report)
+    else:
+        decoder = ChatDecoder(report, Quirks(), lambda: context.call_id(next(numbers)))
+    return decoded(_reads(fixture), decoder)
+
+
+async def _reads(fixture: Fixture) -> AsyncGenerator[list[SSEEvent], None]:
     for event in fixture.events:
         await trio.lowlevel.checkpoint()
-        yield chat.feed([event])
-        if chat.over:
-            break
-    if not chat.over:
-        yield chat.end()
-    if chat.failure is not None:
-        raise chat.failure
+        yield [event]
 
 
 class _Reporter:

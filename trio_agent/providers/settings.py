@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-import msgspec
 from msgspec import Meta, Struct
 
-from trio_agent.providers.contract import CallLimits, CostTier, ModelInfo, ProviderConfigError
+from trio_agent.providers.contract import CallLimits, ModelInfo, ProviderConfigError
 from trio_agent.providers.http import HttpSettings, UpstreamHttp
-from trio_agent.statemachine.money import Price
+from trio_agent.providers.model_settings import ModelSettings, Name, model_info
+from trio_agent.providers.strict_config import Retries, Seconds, parse_config
 
 S = TypeVar("S", bound="ProviderSettings")
-
-_Seconds = Annotated[float, Meta(gt=0, le=86400)]
-_Tokens = Annotated[int, Meta(gt=0)]
-_Name = Annotated[str, Meta(min_length=1)]
-
-
-class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """USD per token, as decimal strings: `"0.0000025"`."""
-
-    input: str
-    output: str
-    cached_input: str | None = None
-    cache_write: str | None = None
-    cache_write_1h: str | None = None
-    reasoning: str | None = None
-
-
-class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model named by the operator. Limits are in tokens."""
-
-    id: _Name
-    display_name: str | None = None
-    context_window: _Tokens | None = None
-    max_output_tokens: _Tokens | None = None
-    capabilities: tuple[_Name, ...] = ()
-    price: PriceSettings | None = None
-    cost_tier: CostTier | None = None
 
 
 class ProviderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,17 +22,17 @@ class ProviderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `models` skips listing. A module with keys of its own derives from this struct.
     """
 
-    base_url: _Name | None = None
+    base_url: Name | None = None
     api_key: str | None = None
     headers: dict[str, str] = {}
-    models: tuple[_Name | ModelSettings, ...] | None = None
-    connect_timeout: _Seconds = 10.0
-    first_byte_timeout: _Seconds | None = None
-    idle_timeout: _Seconds | None = None
-    max_retries: Annotated[int, Meta(ge=0, le=10)] | None = None
+    models: tuple[Name | ModelSettings, ...] | None = None
+    connect_timeout: Seconds = 10.0
+    first_byte_timeout: Seconds | None = None
+    idle_timeout: Seconds | None = None
+    max_retries: Retries | None = None
     max_connections: Annotated[int, Meta(ge=1, le=10000)] = 100
     on_disconnect: Literal["cancel", "drain"] | None = None
-    drain_timeout: _Seconds | None = None
+    drain_timeout: Seconds | None = None
 
     def limits(self) -> CallLimits:
         """The limits of a call; what is not set keeps `CallLimits`' default."""
@@ -77,7 +48,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """
         if self.models is None:
             return None
-        models = [_model_info(model, f"config.models[{place}]") for place, model in enumerate(self.models)]
+        models = [model_info(model, f"config.models[{place}]") for place, model in enumerate(self.models)]
         seen: set[str] = set()
         for place, model in enumerate(models):
             if model.id in seen:
@@ -97,78 +68,14 @@ def parse_settings(config: Mapping[str, Any], kind: type[S]) -> S:
         ProviderConfigError: an unknown key (with the nearest valid one), a wrong type or value. Names the
             path; never shows the value, which may be a secret.
     """
-    _refuse_unknown_keys(config, kind, "config")
-    models = config.get("models")
-    for place, model in enumerate(models if isinstance(models, (list, tuple)) else ()):
-        if isinstance(model, Mapping):
-            _refuse_unknown_keys(model, ModelSettings, f"config.models[{place}]")
-            if isinstance(model.get("price"), Mapping):
-                _refuse_unknown_keys(model["price"], PriceSettings, f"config.models[{place}].price")
-    try:
-        settings = msgspec.convert(dict(config), kind)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        path = "config" + where.rstrip("`").replace("[...]", "[*]")
-        raise ProviderConfigError(what, remedy=f"Correct {path}.", path=path) from None
+    settings = parse_config(config, kind)
     settings.listed_models()
     return settings
 
 
-def _refuse_unknown_keys(given: Mapping[str, Any], kind: type[Struct], path: str) -> None:
-    known = [field.encode_name for field in msgspec.structs.fields(kind)]
-    for key in given:
-        if key in known:
-            continue
-        near = difflib.get_close_matches(str(key)[:100], known, n=1)
-        remedy = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
-        raise ProviderConfigError(
-            f"unknown key {str(key)[:100]!r}", remedy=remedy, path=f"{path}.{str(key)[:100]}"
-        )
-
-
-def _model_info(model: str | ModelSettings, path: str) -> ModelInfo:
-    if isinstance(model, str):
-        return ModelInfo(id=model)
-    return ModelInfo(
-        id=model.id,
-        display_name=model.display_name,
-        context_window=model.context_window,
-        max_output_tokens=model.max_output_tokens,
-        capabilities=model.capabilities,
-        price=None if model.price is None else _price(model.price, f"{path}.price"),
-        metadata={} if model.cost_tier is None else {"cost_tier": model.cost_tier},
-    )
-
-
-def _price(settings: PriceSettings, path: str) -> Price:
-    amounts: dict[str, Any] = {}
-    for name in settings.__struct_fields__:
-        text = getattr(settings, name)
-        if text is None:
-            continue
-        amount = usd_per_token(text)
-        if amount is None:
-            raise ProviderConfigError(
-                f"{text[:40]!r} is no price",
-                remedy='Write USD per token as a decimal string, such as "0.0000025".',
-                path=f"{path}.{name}",
-            )
-        amounts[name] = amount
-    return Price(**amounts)
-
-
-def usd_per_token(text: str) -> Decimal | None:
-    """A price from its decimal string; `None` where it is none (not a number, negative, beyond 1 USD)."""
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() and 0 <= amount <= 1 else None
-
-
 _SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_HEADER_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")  # RFC 9110, 5.5
 
 
 def upstream_http(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any, Final
@@ -21,6 +22,9 @@ from trio_agent.statemachine.failure import FailureKind
 
 CONTEXT_LENGTH: Final = "context_length_exceeded"
 """The code that every vendor's "prompt too long" becomes; routing goes on to larger windows by it."""
+
+LONGEST_WAIT: Final = 86_400.0
+"""Seconds; a longer `Retry-After` is cut to this. Clients sleep as long as they are told."""
 
 _LONGEST_MESSAGE: Final = 2000
 _LONGEST_CODE: Final = 100
@@ -38,6 +42,11 @@ _TOO_LONG_CODES: Final = frozenset(
 )
 _BAD_KEY: Final = re.compile(r"(?:incorrect|invalid) api key|api key not valid", re.IGNORECASE)
 _BAD_KEY_CODES: Final = frozenset({"invalid_api_key", "api_key_invalid", "authentication_error"})
+
+# The operator's account is empty or closed. Vendors say so with 429, but no pause mends it.
+_NO_FUNDS_CODES: Final = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
+)
 
 _KIND_BY_WORD: Final[tuple[tuple[re.Pattern[str], FailureKind], ...]] = (
     (re.compile(r"auth|permission|api_key|forbidden"), "unauthorized"),
@@ -137,7 +146,8 @@ def _detail(detail: Any) -> str | None:
     lines = []
     for item in detail:
         if isinstance(item, dict) and isinstance(item.get("msg"), str):
-            place = ".".join(str(step) for step in item.get("loc") or ())
+            steps = item.get("loc")
+            place = ".".join(str(step) for step in steps) if isinstance(steps, list) else ""
             lines.append(f"{place}: {item['msg']}" if place else item["msg"])
     return "; ".join(lines) or _text(detail)
 
@@ -168,6 +178,8 @@ def failure_of_status(
             kind = "unauthorized"
         elif _is_too_long(details):
             code = CONTEXT_LENGTH
+    elif kind == "rate_limited" and _is_out_of_funds(details):
+        kind = "unauthorized"
     text = f"{origin} answered HTTP {status}" + (f": {message}" if message else "")
     return UpstreamError(
         kind,
@@ -185,7 +197,7 @@ def failure_in_stream(details: ErrorDetails, *, origin: str) -> UpstreamError:
     if _is_too_long(details):
         kind: FailureKind = "rejected"
         code = CONTEXT_LENGTH
-    elif _is_bad_key(details):
+    elif _is_bad_key(details) or _is_out_of_funds(details):
         kind = "unauthorized"
     elif details.status is not None and details.status >= 400:
         kind = _kind_of_status(details.status)
@@ -233,6 +245,10 @@ def _is_bad_key(details: ErrorDetails) -> bool:
     )
 
 
+def _is_out_of_funds(details: ErrorDetails) -> bool:
+    return bool({details.code, details.type} & _NO_FUNDS_CODES)
+
+
 def retry_after_of(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `Retry-After` (RFC 9110, 10.2.3: seconds or a date).
 
@@ -240,9 +256,9 @@ def retry_after_of(headers: Mapping[str, str], now: float) -> float | None:
         headers: looked up in lower case.
         now: seconds since the epoch, for a date where the response has no `Date` of its own.
     """
-    milliseconds = _seconds(headers.get("retry-after-ms"))
+    milliseconds = _seconds(headers.get("retry-after-ms"), 1000)
     if milliseconds is not None:
-        return milliseconds / 1000
+        return milliseconds
     text = headers.get("retry-after")
     seconds = _seconds(text)
     if seconds is not None or text is None:
@@ -251,19 +267,23 @@ def retry_after_of(headers: Mapping[str, str], now: float) -> float | None:
     if until is None:
         return None
     sent = _epoch(headers.get("date"))
-    return max(0.0, until - (now if sent is None else sent))
+    return min(max(0.0, until - (now if sent is None else sent)), LONGEST_WAIT)
 
 
-def _seconds(text: str | None) -> float | None:
+def _seconds(text: str | None, per_second: int = 1) -> float | None:
     try:
         value = float(text) if text is not None else -1.0
     except ValueError:
         return None
-    return value if isfinite(value) and value >= 0 else None
+    return min(value / per_second, LONGEST_WAIT) if isfinite(value) and value >= 0 else None
 
 
 def _epoch(text: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp() if text else None
+        moment = parsedate_to_datetime(text) if text else None
+        if moment is None:
+            return None
+        # The old forms of an HTTP date name no zone and mean GMT (RFC 9110, 5.6.7).
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
