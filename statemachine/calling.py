@@ -165,4 +165,4 @@ def _cost_reached(spec: TurnSpec, memory: Memory) -> Problem | None:
 def _stop_at_limit(spec: TurnSpec, memory: Memory, problem: Problem) -> list[fx.Effect]:
     """End the turn at a limit of its own. One that never called a model was turned away."""
     outcome: fx.Outcome = "failed" if memory.call else "rejected"
-    return fail(spec, memory, problem, outcome=outcome, reason=problem.code)
+    return fail(spec, memory, problem, outcome=outcome, reason=problem.code, lasting=True)

@@ -18,6 +18,7 @@ from .table import STREAMING
 def commit(spec: TurnSpec, memory: Memory, by: fx.CommittedBy) -> list[fx.Effect]:
     """Make a streamed response a success: status, role, and what is settled."""
     memory.committed_by = by
+    memory.parked_as = None
     return [
         fx.Commit(by),
         fx.SendRole(),

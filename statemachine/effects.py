@@ -156,7 +156,7 @@ class OpenTurn(Struct, frozen=True, tag=True):
 
 
 class RecordCall(Struct, frozen=True, tag=True):
-    """Write the row of one model call; durable with the next `CloseTurn` or `Park` at the latest.
+    """Write the row of one model call; durable with the next `CloseTurn`, `Park` or `Repark`.
 
     `failure` is absent for a call that finished or was cancelled. `finish_reason` is absent for one
     that did not finish.
@@ -184,6 +184,20 @@ class Park(Struct, frozen=True, tag=True):
     usage: Usage
     usage_source: UsageSource
     cost_usd: Decimal | None
+
+
+class Repark(Struct, frozen=True, tag=True):
+    """Put back the park that this response took, with the outcome `parked`; durable before `Reject`.
+
+    The response failed before it was committed, for `reason`, with `problem` where somebody is told. The
+    snapshot is a new one: the calls made since count. The park expires when it would have expired.
+    """
+
+    reason: str
+    usage: Usage
+    usage_source: UsageSource
+    cost_usd: Decimal | None
+    problem: Problem | None = None
 
 
 class CloseTurn(Struct, frozen=True, tag=True):
@@ -226,6 +240,7 @@ Effect: TypeAlias = (
     | OpenTurn
     | RecordCall
     | Park
+    | Repark
     | CloseTurn
 )
 

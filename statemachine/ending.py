@@ -2,15 +2,20 @@
 
 Whichever way it is, the outcome is written down first (`CloseTurn`), and then the client is told once, if
 there is a client that waits to be told.
+
+A resumed response that fails before it is committed is not the end of its turn. Clients repeat such
+requests by themselves, and the results of the server's tools must not be lost with the first attempt. So
+the turn is parked as it was (`Repark`), but for what was spent.
 """
 
 from __future__ import annotations
 
 from . import effects as fx
 from . import events as ev
+from .answer import Answer
 from .committing import release
 from .failure import Problem
-from .memory import Memory
+from .memory import Memory, ParkedAs
 from .recording import record_call
 from .spec import TurnSpec
 from .table import DONE, ERROR, HOST_TOOL_WAIT, STREAMING
@@ -31,6 +36,7 @@ def finish(spec: TurnSpec, memory: Memory, reason: ev.FinishReason) -> list[fx.E
     effects: list[fx.Effect] = []
     if memory.committed_by is None:
         memory.committed_by = "end"
+        memory.parked_as = None
         effects += [fx.Commit("end"), fx.SendRole()]
     effects += release(memory)
     response = memory.response
@@ -46,23 +52,43 @@ def fail(
     outcome: fx.Outcome,
     reason: str,
     drained: bool = False,
+    lasting: bool = False,
 ) -> list[fx.Effect]:
-    """End the turn without a whole answer.
+    """End the turn without a whole answer, or go back to the park that its response took.
 
-    Nobody is told when there is no problem to tell (the client left), or when the turn is parked: its
-    response has ended already.
+    `lasting` says that a repeat of the request could only end in the same way. Nobody is told when there is
+    no problem to tell (the client left), or when the turn is parked: its response has ended already.
     """
     effects: list[fx.Effect] = []
     told = problem is not None and not is_parked(spec, memory)
     if memory.calling:
         effects += [fx.StopCall(), record_call(spec, memory, drained=drained)]
         memory.calling = False
-    memory.state = ERROR
     total = memory.total
-    effects.append(fx.CloseTurn(outcome, reason, total.usage, total.usage_source, total.cost_usd, problem))
+    if memory.parked_as is not None and not lasting:
+        _go_back(memory, memory.parked_as)
+        effects.append(fx.Repark(reason, total.usage, total.usage_source, total.cost_usd, problem))
+    else:
+        memory.state = ERROR
+        effects.append(
+            fx.CloseTurn(outcome, reason, total.usage, total.usage_source, total.cost_usd, problem)
+        )
     if problem is not None and told:
         effects.append(fx.Reject(problem) if memory.committed_by is None else fx.SendError(problem))
     return effects
+
+
+def _go_back(memory: Memory, parked: ParkedAs) -> None:
+    """Forget the response, but for its calls and what they cost."""
+    memory.state = HOST_TOOL_WAIT
+    memory.parked_as = None
+    del memory.said[parked.said :]
+    memory.candidate = parked.candidate
+    memory.round_calls, memory.owed = parked.round_calls, parked.owed
+    memory.finished, memory.running = parked.finished, {}
+    memory.retrying = False
+    memory.answer = Answer()
+    memory.held, memory.settled = [], 0
 
 
 def is_parked(spec: TurnSpec, memory: Memory) -> bool:
@@ -77,7 +103,15 @@ def on_cancel(spec: TurnSpec, memory: Memory, event: ev.Cancel) -> list[fx.Effec
         )
     elif event.reason == "cancelled":
         problem = Problem(code="turn_cancelled", message="The turn was cancelled.", retryable=False)
-    return fail(spec, memory, problem, outcome="cancelled", reason=event.reason, drained=event.drained)
+    return fail(
+        spec,
+        memory,
+        problem,
+        outcome="cancelled",
+        reason=event.reason,
+        drained=event.drained,
+        lasting=event.reason == "cancelled",
+    )
 
 
 def on_server_failed(spec: TurnSpec, memory: Memory, event: ev.ServerFailed) -> list[fx.Effect]:

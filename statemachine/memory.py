@@ -26,6 +26,16 @@ SNAPSHOT_VERSION = 1
 HeldOutput: TypeAlias = SendReasoningSignature | SendReasoningEnd | SendRedactedReasoning | SendToolProgress
 
 
+class ParkedAs(Struct):
+    """What of a park its new response changes: enough to go back to it. `said` counts the messages."""
+
+    said: int
+    candidate: int
+    round_calls: list[ToolCall]
+    finished: dict[str, ToolResult]
+    owed: list[ToolCall]
+
+
 class Memory(Struct):
     """The turn's whole state.
 
@@ -35,7 +45,8 @@ class Memory(Struct):
     of them belong to calls that finished. `round_calls` are the tool calls of the last answer, `running` and
     `owed` the server-side and the caller's ones of them, `finished` the results so far. `host_calls` counts
     the caller's calls that this response showed. `failures` are those that ended a candidate's chance in this
-    response. `window_ends` is on the turn's clock.
+    response. `window_ends` is on the turn's clock. `parked_as` is there while a resumed response is not
+    committed.
     """
 
     state: State = NEW
@@ -61,6 +72,7 @@ class Memory(Struct):
     failures: list[CandidateFailure] = field(default_factory=list)
     held: list[HeldOutput] = field(default_factory=list)
     settled: int = 0
+    parked_as: ParkedAs | None = None
 
     def serving(self, spec: TurnSpec) -> Candidate:
         """The model that serves the turn, or that is being tried."""

@@ -39,6 +39,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     a turn that is not streamed keeps the second meaning. `turn` runs for each response; it is cleared while
     the turn waits for the caller's tools and runs anew after that. `model_calls` and `cost_usd` count over
     the whole turn, parks included; with `cost_usd` set, only candidates with a known price are called.
+    `answer_chars` bounds what one model call may say, in characters: text, reasoning and arguments.
     """
 
     preflight: float = 5.0
@@ -47,6 +48,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     host_tool: float = 900.0
     model_calls: int = 24
     cost_usd: Decimal | None = None
+    answer_chars: int = 8_000_000
 
 
 class TurnSpec(Struct, frozen=True, kw_only=True):

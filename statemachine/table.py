@@ -27,8 +27,9 @@ STREAMING
 
 HOST_TOOL_WAIT
     The model called tools of the caller's. Over HTTP the response has ended, the turn is a snapshot in
-    the store, and `Resume` is a new response, which begins with a preflight of its own. In an embedding
-    program the turn waits alive for `HostToolsReturned`.
+    the store, and `Resume` is a new response, which begins with a preflight of its own. If that response
+    fails before it is committed, the turn is back here: its client has seen nothing, and may repeat the
+    request. In an embedding program the turn waits alive for `HostToolsReturned`.
 
 DONE, ERROR
     Final. Exactly one of them is reached, once, and its outcome is written down before the client is told.
@@ -75,8 +76,11 @@ def _row(moves: dict[type, Targets]) -> Row:
     return MappingProxyType(moves)
 
 
-def _before_content(here: State) -> dict[type, Targets]:
-    """What PREFLIGHT and ROLE_CHUNK share: a call runs, and the client has seen no content."""
+def _before_content(here: State, *back: State) -> dict[type, Targets]:
+    """What PREFLIGHT and ROLE_CHUNK share: a call runs, and the client has seen no content.
+
+    `back` is where a failure may lead while nothing is committed.
+    """
     return {
         ev.TextDelta: (STREAMING,),
         ev.RefusalDelta: (STREAMING,),
@@ -89,20 +93,20 @@ def _before_content(here: State) -> dict[type, Targets]:
         ev.ToolCallDelta: (here,),
         ev.UsageReported: (here,),
         ev.CallFinished: (here, DONE),
-        ev.CallFailed: (here, ERROR),
+        ev.CallFailed: (here, *back, ERROR),
         ev.ToolFinished: (here, ERROR),
         ev.RetryTimerFired: (here,),
-        ev.StallTimerFired: (here, ERROR),
-        ev.TurnTimerFired: (ERROR,),
-        ev.Cancel: (ERROR,),
-        ev.ServerFailed: (ERROR,),
+        ev.StallTimerFired: (here, *back, ERROR),
+        ev.TurnTimerFired: (*back, ERROR),
+        ev.Cancel: (*back, ERROR),
+        ev.ServerFailed: (*back, ERROR),
     }
 
 
 TRANSITIONS: Mapping[State, Row] = MappingProxyType(
     {
         NEW: _row({ev.Begin: (PREFLIGHT, ERROR), ev.Cancel: (ERROR,)}),
-        PREFLIGHT: _row(_before_content(PREFLIGHT) | {ev.PreflightTimerFired: (ROLE_CHUNK,)}),
+        PREFLIGHT: _row(_before_content(PREFLIGHT, HOST_TOOL_WAIT) | {ev.PreflightTimerFired: (ROLE_CHUNK,)}),
         ROLE_CHUNK: _row(_before_content(ROLE_CHUNK) | {ev.KeepaliveTimerFired: (ROLE_CHUNK,)}),
         STREAMING: _row(
             {
@@ -117,13 +121,13 @@ TRANSITIONS: Mapping[State, Row] = MappingProxyType(
                 ev.ToolCallDelta: (STREAMING,),
                 ev.UsageReported: (STREAMING,),
                 ev.CallFinished: (STREAMING, HOST_TOOL_WAIT, DONE),
-                ev.CallFailed: (ERROR,),
+                ev.CallFailed: (HOST_TOOL_WAIT, ERROR),
                 ev.ToolFinished: (STREAMING, HOST_TOOL_WAIT, ERROR),
                 ev.KeepaliveTimerFired: (STREAMING,),
-                ev.StallTimerFired: (ERROR,),
-                ev.TurnTimerFired: (ERROR,),
-                ev.Cancel: (ERROR,),
-                ev.ServerFailed: (ERROR,),
+                ev.StallTimerFired: (HOST_TOOL_WAIT, ERROR),
+                ev.TurnTimerFired: (HOST_TOOL_WAIT, ERROR),
+                ev.Cancel: (HOST_TOOL_WAIT, ERROR),
+                ev.ServerFailed: (HOST_TOOL_WAIT, ERROR),
             }
         ),
         HOST_TOOL_WAIT: _row(

@@ -9,7 +9,7 @@ from .committing import show_settled
 from .conversation import Message, ToolCall, ToolResult
 from .ending import finish
 from .errors import ProtocolViolation
-from .memory import Memory
+from .memory import Memory, ParkedAs
 from .spec import TurnSpec
 from .table import HOST_TOOL_WAIT, PREFLIGHT, STREAMING
 from .tally import Tally
@@ -75,6 +75,9 @@ def on_resume(spec: TurnSpec, memory: Memory, event: ev.Resume) -> list[fx.Effec
     missing = [call.id for call in memory.unanswered() if call.id not in brought]
     if missing:
         raise ProtocolViolation(memory.state, event, f"results are missing for {', '.join(missing)}")
+    memory.parked_as = ParkedAs(
+        len(memory.said), memory.candidate, memory.round_calls, dict(memory.finished), memory.owed
+    )
     memory.finished |= brought
     _close_round(memory)
     memory.said.extend(event.messages)

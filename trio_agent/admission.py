@@ -36,13 +36,14 @@ class Admitted(Struct, frozen=True):
     """A turn that may run.
 
     `model` is the name to show the client, `notes` what was left out or repaired, `hidden` the server-side
-    tools that the caller's own tools hide.
+    tools that the caller's own tools hide, `ignored` the fields of the request that no wire in question has.
     """
 
     turn_id: str
     model: str
     notes: tuple[str, ...]
     hidden: tuple[str, ...]
+    ignored: tuple[str, ...]
     first: Begin | Resume
     make_driver: Callable[[Sink], Driver]
 
@@ -144,16 +145,18 @@ class Admission:
                 continue
             missing = [call.id for call in turn.owed if call.id not in ids]
             if missing:
-                raise AgentError(
+                incomplete = AgentError(
                     "invalid_tool_results",
                     f"The turn {park.turn_id} waits for more results than came: {', '.join(missing)} "
                     "are missing. Send all of them in one request.",
                     param="messages",
                 )
+                incomplete.turn_id = park.turn_id
+                raise incomplete
             old = await self._store.get_turn(park.turn_id)
-            if old is None or not await self._store.take_park(park.turn_id, self._world.now()):
+            if old is None or not await self._store.take_park(park.turn_id, self._world.now(), park.snapshot):
                 return None
-            return self._go_on(plan, brought, turn, old)
+            return self._go_on(plan, brought, turn, old, park)
         return None
 
     def _match(self, plan: Plan, brought: Returned, park: ParkRow) -> Turn | None:
@@ -180,22 +183,29 @@ class Admission:
         )
         return Turn.restore(park.snapshot, spec)
 
-    def _go_on(self, plan: Plan, brought: Returned, turn: Turn, old: TurnRow) -> Admitted:
+    def _go_on(self, plan: Plan, brought: Returned, turn: Turn, old: TurnRow, park: ParkRow) -> Admitted:
         row = msgspec.structs.replace(
             old,
             outcome="running",
             reason=None,
+            error=None,
             ended_at=None,
             states=(*old.states, StateAt("resumed", self._world.now())),
             notes=tuple(dict.fromkeys((*old.notes, *plan.notes))),
         )
         first = Resume(brought.results, trio.current_time(), brought.after)
-        return self._admitted(plan, turn, row, first, None)
+        return self._admitted(plan, turn, row, first, None, park)
 
     # --- what runs ------------------------------------------------------------------------------------------
 
     def _admitted(
-        self, plan: Plan, turn: Turn, row: TurnRow, first: Begin | Resume, host: HostTools | None
+        self,
+        plan: Plan,
+        turn: Turn,
+        row: TurnRow,
+        first: Begin | Resume,
+        host: HostTools | None,
+        taken: ParkRow | None = None,
     ) -> Admitted:
         request = plan.request
 
@@ -207,6 +217,7 @@ class Admission:
                 world=self._world,
                 history=digest(request.messages),
                 ttl=self._config.server.host_tool_ttl,
+                taken=taken,
             )
             return Driver(
                 turn,
@@ -224,10 +235,12 @@ class Admission:
                 model=candidate.model,
                 messages=without_foreign_reasoning(turn.conversation, candidate.origin),
                 tools=plan.tools,
-                options=request.options,
+                options=plan.options[candidate.provider],
             )
 
-        return Admitted(turn.spec.turn_id, plan.shown_model, plan.notes, plan.hidden, first, make_driver)
+        return Admitted(
+            turn.spec.turn_id, plan.shown_model, plan.notes, plan.hidden, plan.ignored, first, make_driver
+        )
 
     async def _record_refusal(self, request: TurnRequest, choice: Choice, error: AgentError) -> None:
         now = self._world.now()

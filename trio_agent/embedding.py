@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
 import trio
 from msgspec import Struct
 
@@ -23,6 +24,8 @@ from trio_agent.statemachine.events import (
     ToolCallDelta,
     ToolCallStarted,
 )
+from trio_agent.statemachine.failure import Problem
+from trio_agent.store.contract import TurnRow
 from trio_agent.tools.host import HostCallables
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import SinkClosedError
@@ -53,8 +56,9 @@ TurnEvent: TypeAlias = (
 class LiveTurn:
     """A running turn, as its host sees it.
 
-    Iterating gives its events as they come and ends after `TurnFinished`; a turn that fails raises its
-    AgentError from the iteration. A host that reads slowly slows the model.
+    Iterating gives its events as they come and ends after `TurnFinished`; a turn that ends in any other way
+    raises its AgentError from the iteration. A host that reads slowly slows the model. `row` is the turn's
+    row in the store, once the turn has ended.
     """
 
     def __init__(self, admitted: Admitted, events: trio.MemoryReceiveChannel[TurnEvent | AgentError]) -> None:
@@ -62,6 +66,7 @@ class LiveTurn:
         self.model = admitted.model
         self.notes = admitted.notes
         self.finished: TurnFinished | None = None
+        self.row: TurnRow | None = None
         self._events = events
 
     def __aiter__(self) -> LiveTurn:
@@ -71,6 +76,9 @@ class LiveTurn:
         try:
             event = await self._events.receive()
         except trio.EndOfChannel:
+            if self.finished is None:
+                # The host was too slow to be told before the turn's time was up.
+                raise _failure_of(self.row) from None
             raise StopAsyncIteration from None
         if isinstance(event, AgentError):
             raise event
@@ -87,6 +95,14 @@ class LiveTurn:
     def conversation(messages: str | Sequence[Message]) -> tuple[Message, ...]:
         """One user message's text, or the messages as they are."""
         return (Message("user", (Text(messages),)),) if isinstance(messages, str) else tuple(messages)
+
+
+def _failure_of(row: TurnRow | None) -> AgentError:
+    """Why a turn ended without a whole answer, as its row has it."""
+    if row is not None and row.error is not None:
+        return error_of(msgspec.convert(row.error, Problem))
+    reason = "it has been cancelled" if row is None else f"{row.outcome}, {row.reason}"
+    return AgentError("turn_cancelled", f"The turn ended before its answer was complete: {reason}.")
 
 
 class _ChannelSink:
@@ -133,14 +149,15 @@ async def live_turn(agent: Agent, request: TurnRequest, host: HostCallables) -> 
     admitted = await agent.admit(request, host)
     send, receive = trio.open_memory_channel[TurnEvent | AgentError](0)
     async with open_plain_nursery() as nursery:
+        turn = LiveTurn(admitted, receive)
 
         async def run() -> None:
             with send:
-                await agent.run(admitted, _ChannelSink(send))
+                turn.row = await agent.run(admitted, _ChannelSink(send))
 
         nursery.start_soon(run)
         with receive:
-            yield LiveTurn(admitted, receive)
+            yield turn
         nursery.cancel_scope.cancel()
 
 

@@ -214,14 +214,14 @@ async def test_limits_count_over_the_whole_turn(autojump_clock: trio.abc.Clock) 
 
 
 async def test_a_resumed_turn_that_fails_early_is_a_status(autojump_clock: trio.abc.Clock) -> None:
-    """The new response has its own preflight; its failure is the turn's end."""
+    """The new response has its own preflight; when it fails, the turn waits on."""
     lab = provider([ValueError("no")])
     agent = make_agent(lab)
     await parked(agent)
     sink = await respond(agent, asking(*CONTINUED, stream=False))
     assert sink.kinds == ["Reject"]
     row = store_of(agent).only
-    assert (row.outcome, row.usage.total_tokens) == ("failed", 15)
+    assert (row.outcome, row.usage.total_tokens) == ("parked", 15)
 
 
 async def test_a_turn_that_may_not_run_does_not_use_up_the_park(autojump_clock: trio.abc.Clock) -> None:

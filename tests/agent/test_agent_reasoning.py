@@ -20,13 +20,16 @@ from trio_agent.statemachine.conversation import (
 )
 
 SIGNATURE = 'EqQB\u00e9+/=\n\t"\\ \u2028 end'
-READ = ToolCall("h1", "read_file", "{}")
+READ = ToolCall("call_4f0c9a7b12de83", "read_file", "{}")
 THOUGHT = [
     [ev.ReasoningDelta("Let me "), ev.ReasoningDelta("think"), ev.ReasoningSigned(SIGNATURE)],
     [ev.RedactedReasoning("0xSECRET==")],
     [ev.ReasoningData('{"id": "rs_1",  "encrypted_content": "…"}')],
     text("I look"),
-    [ev.ToolCallStarted(0, "h1", "read_file", '{"thought_signature": "abc"}'), ev.ToolCallDelta(0, "{}")],
+    [
+        ev.ToolCallStarted(0, "call_4f0c9a7b12de83", "read_file", '{"thought_signature": "abc"}'),
+        ev.ToolCallDelta(0, "{}"),
+    ],
     ending("tool_calls"),
 ]
 KEPT = (
@@ -34,7 +37,7 @@ KEPT = (
     RedactedThinking("0xSECRET=="),
     ProviderReasoning('{"id": "rs_1",  "encrypted_content": "…"}'),
 )
-CONTINUED = (user(), said("I look", READ), result("h1"))
+CONTINUED = (user(), said("I look", READ), result("call_4f0c9a7b12de83"))
 
 
 def asking(*messages: Message, **fields: Any) -> Any:
@@ -74,7 +77,7 @@ async def test_a_later_ordinary_turn_gets_it_too(autojump_clock: trio.abc.Clock,
     agent = make_agent(lab)
     await respond(agent, asking())
     await respond(agent, asking(*CONTINUED))
-    history = (user("Edited"), theirs, result("h1"), said("ok"), user("And?"))
+    history = (user("Edited"), theirs, result("call_4f0c9a7b12de83"), said("ok"), user("And?"))
     await respond(agent, asking(*history))
     again = lab.calls[2].request.messages[1]
     assert reasoning_in(again) == KEPT
@@ -120,13 +123,54 @@ async def test_calls_of_two_answers_in_one_message_get_none(autojump_clock: trio
     await respond(agent, asking())
     await respond(agent, asking(*CONTINUED))
     joined = said("", READ, ToolCall("h2", "read_file", "{}"))
-    await respond(agent, asking(user("Edited"), joined, result("h1"), result("h2")))
+    await respond(agent, asking(user("Edited"), joined, result("call_4f0c9a7b12de83"), result("h2")))
     assert reasoning_in(lab.calls[2].request.messages[1]) == ()
+
+
+def thinking(about: str) -> list[Any]:
+    """An answer whose model numbers its calls afresh in every conversation."""
+    return [
+        [ev.ReasoningDelta(about), ev.ReasoningSigned(f"signed {about}")],
+        [ev.ToolCallStarted(0, "functions.f:0", "read_file"), ev.ToolCallDelta(0, f'{{"q": "{about}"}}')],
+        ending("tool_calls"),
+    ]
+
+
+def turned(about: str, arguments: str) -> tuple[Message, ...]:
+    return user(about), said("", ToolCall("functions.f:0", "read_file", arguments)), result("functions.f:0")
+
+
+async def test_two_conversations_with_the_same_call_id_keep_apart(autojump_clock: trio.abc.Clock) -> None:
+    """Each gets its own reasoning back, and the calls that it made itself."""
+    lab = Scripted(
+        thinking("alpha"), answer("a"), thinking("beta"), answer("b"), answer("more"), answer("more")
+    )
+    agent = make_agent(lab)
+    for about in ("alpha", "beta"):
+        await respond(agent, asking(user(about)))
+        await respond(agent, asking(*turned(about, f'{{"q": "{about}"}}')))
+    for number, about in enumerate(("alpha", "beta")):
+        await respond(agent, asking(*turned(about, f'{{"q":"{about}"}}'), said("ok"), user("And?")))
+        again = lab.calls[4 + number].request.messages[1]
+        assert reasoning_in(again) == (Thinking(about, f"signed {about}"),)
+        assert again.tool_calls[0].arguments == f'{{"q":"{about}"}}'
+
+
+@pytest.mark.parametrize("arguments", ['{"q": "alpha"}', '{"q": "something else"}'])
+async def test_a_foreign_history_stays_as_it_is(autojump_clock: trio.abc.Clock, arguments: str) -> None:
+    """An id that names a call of every conversation brings nothing into one that was never seen here."""
+    lab = Scripted(thinking("alpha"), answer("a"), answer("fine"))
+    agent = make_agent(lab)
+    await respond(agent, asking(user("alpha")))
+    await respond(agent, asking(*turned("alpha", '{"q": "alpha"}')))
+    history = turned("elsewhere", arguments)
+    await respond(agent, asking(*history, said("ok"), user("And?")))
+    assert lab.calls[2].request.messages[1] == history[1]
 
 
 async def test_only_what_a_wire_would_lose_is_kept(autojump_clock: trio.abc.Clock) -> None:
     """A plain tool call leaves nothing behind in the reasoning store."""
-    lab = Scripted([tool_call("h1", "read_file"), ending("tool_calls")], answer("ok"))
+    lab = Scripted([tool_call("call_4f0c9a7b12de83", "read_file"), ending("tool_calls")], answer("ok"))
     agent = make_agent(lab)
     await respond(agent, asking())
     assert store_of(agent).reasoning == {}

@@ -161,7 +161,7 @@ async def test_a_turn_that_was_let_in_too_late_ends_at_once(
     assert isinstance(sink.last, fx.Reject)
     assert len(lab.calls) == made
     (row,) = store_of(agent).turns.values()
-    assert (row.outcome, row.reason) == ("cancelled", "shutdown")
+    assert (row.outcome, row.reason) == ("parked" if resumes else "cancelled", "shutdown")
     assert row.usage.total_tokens == 15 * made
     assert len(store_of(agent).model_calls) == made
 
@@ -217,3 +217,20 @@ async def test_stopping_while_a_server_tool_runs(autojump_clock: trio.abc.Clock)
             nursery.start_soon(respond, agent, request(), sink)
             await stop_at(agent, 1.0)
     assert sink.problem.code == "server_shutdown"
+
+
+async def test_turns_that_are_cancelled_from_outside_say_why(autojump_clock: trio.abc.Clock) -> None:
+    """Whether they ran already or were only let in: the record has the reason that was given."""
+    lab = Scripted([text("Hel"), HANG])
+    agent = make_agent(lab)
+    with nothing_left(lab):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(respond, agent, request(), Collector())
+            admitted = await agent.admit(request())
+            await trio.sleep(1)
+            agent.end_as("shutdown")
+            nursery.start_soon(agent.run, admitted, Collector())
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+    rows = list(store_of(agent).turns.values())
+    assert [(row.outcome, row.reason) for row in rows] == [("cancelled", "shutdown")] * 2

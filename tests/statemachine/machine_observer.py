@@ -35,6 +35,7 @@ SENT = (
     fx.SendToolCall,
     fx.SendToolArguments,
 )
+LASTING = ("max_model_calls", "budget_exceeded", "cancelled")
 CONTENT = (fx.SendText, fx.SendRefusal, fx.SendReasoning, fx.SendToolCall, fx.SendToolArguments)
 
 
@@ -46,11 +47,13 @@ class Observer:
         self.rows: list[tuple[fx.RecordCall, bool]] = []
         self.closed: fx.CloseTurn | None = None
         self.calls_started = 0
+        self.park: tuple[tuple[ToolCall, ...], tuple[Message, ...]] | None = None
         self.begin_response(spec)
 
     def begin_response(self, spec: TurnSpec) -> None:
         self.spec = spec
         self.opened = self.committed = self.has_role = self.parked = False
+        self.rests = self.put_back = False
         self.terminal: fx.Effect | None = None
         self.timers: set[ev.Timer] = set()
         self.call: fx.StartCall | None = None
@@ -133,13 +136,20 @@ class Observer:
             self._in_order(effect)
             self._one(effect)
         self._as_a_whole(turn)
+        if self.put_back and not self.rests:
+            assert (turn.owed, turn.said) == self.park, "the turn is as it was when it was parked"
+        elif self.parked and self.closed is None:
+            self.park = (turn.owed, turn.said)
+        self.rests = self.parked
 
     def _in_order(self, effect: fx.Effect) -> None:
-        if self.parked and self.terminal is not None and self.closed is None:
+        if self.rests and self.closed is None:
             assert isinstance(effect, fx.CloseTurn), f"{effect} of a parked turn"
             return
         assert self.terminal is None, f"{effect} after the response ended"
-        if self.closed is not None or self.parked:
+        if self.put_back:
+            assert isinstance(effect, fx.Reject), f"{effect} after the park was put back"
+        elif self.closed is not None or self.parked:
             assert isinstance(effect, AFTER_CLOSING), f"{effect} after the outcome was written"
         if isinstance(effect, (*SENT, fx.SendKeepalive, fx.SendToolProgress)):
             assert self.has_role or not self.spec.stream, f"{effect} before the role"
@@ -183,7 +193,19 @@ class Observer:
                 self.owed = list(calls)
                 self.parked = True
                 self._sums(effect, self.rows)
-            case fx.CloseTurn():
+            case fx.Repark():
+                assert self.park is not None, "nothing was parked before"
+                assert not self.committed, "the client has seen the response"
+                assert self.call is None
+                self.parked = self.put_back = True
+                self.owed = list(self.park[0])
+                self.tools.clear()
+                self.timers.clear()
+                self.due.clear()
+                self._sums(effect, self.rows)
+            case fx.CloseTurn(outcome, reason):
+                if self.park is not None and not (self.committed or self.rests or outcome == "completed"):
+                    assert reason in LASTING, "a repeat of the request could have gone on"
                 self.closed = effect
                 self._sums(effect, self.rows)
             case fx.Finish():
@@ -257,10 +279,11 @@ class Observer:
     def _as_a_whole(self, turn: Turn) -> None:
         assert (self.closed is not None) == turn.final
         assert len(self.rows) + (self.call is not None) == self.calls_started
+        over = turn.final or self.put_back
         said = self.due if self.call is None else self.due + self.due_now
         content = [each for each in said if isinstance(each, CONTENT)]
-        assert [each for each in self.sent if isinstance(each, CONTENT)] == content or turn.final
-        if content and not turn.final:
+        assert [each for each in self.sent if isinstance(each, CONTENT)] == content or over
+        if content and not over:
             assert self.sent == said, "something is held back although there is content"
         if isinstance(self.terminal, fx.Finish):
             assert self.sent == self.due, "the whole answer, once and in order"
@@ -277,7 +300,9 @@ class Observer:
         assert self.closed is not None
         assert self.call is None
         self.timers.clear()
-        if self.parked:
+        if self.put_back:
+            assert self.terminal is None or isinstance(self.terminal, fx.Reject)
+        elif self.parked:
             assert isinstance(self.terminal, fx.Finish), "the parked response ended when it was parked"
         elif self.closed.reason == "client_disconnected":
             assert self.terminal is None

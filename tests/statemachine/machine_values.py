@@ -185,7 +185,7 @@ def without_words(effects: list[fx.Effect]) -> list[fx.Effect]:
     """The effects without the texts of problems, which may be improved at any time."""
     return [
         msgspec.structs.replace(each, problem=msgspec.structs.replace(each.problem, message="", details=None))
-        if isinstance(each, fx.CloseTurn | fx.SendError | fx.Reject) and each.problem is not None
+        if isinstance(each, fx.CloseTurn | fx.Repark | fx.SendError | fx.Reject) and each.problem is not None
         else each
         for each in effects
     ]
@@ -198,6 +198,13 @@ def problem(code: str, **more: Any) -> Problem:
 def rejected(outcome: str, reason: str, told: Problem, **figures: Any) -> list[fx.Effect]:
     """The end of a turn that shows its failure as an HTTP status."""
     return [closed(outcome, reason, told, **figures), fx.Reject(told)]
+
+
+def put_back(reason: str, told: Problem | None = None, **figures: Any) -> list[fx.Effect]:
+    """The end of a resumed response that its client may repeat."""
+    values: dict[str, Any] = {"usage": NO_USAGE, "usage_source": "unknown", "cost_usd": None} | figures
+    parked = fx.Repark(reason, **values, problem=told)
+    return [parked] if told is None else [parked, fx.Reject(told)]
 
 
 def broken(outcome: str, reason: str, told: Problem, **figures: Any) -> list[fx.Effect]:

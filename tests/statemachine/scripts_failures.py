@@ -23,6 +23,7 @@ from machine_values import (
     failure,
     make_spec,
     problem,
+    put_back,
     rejected,
     result,
     row,
@@ -323,7 +324,7 @@ FALLBACKS = [
                 [
                     *CALL_OVER,
                     row(2, 1, failure=failure("rate_limited", retry_after=60.0)),
-                    *rejected("failed", "rate_limited", problem("rate_limited", retry_after=60.0)),
+                    *put_back("rate_limited", problem("rate_limited", retry_after=60.0)),
                 ],
             )
         ],

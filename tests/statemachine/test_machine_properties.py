@@ -93,7 +93,7 @@ class RandomTurn(RuleBasedStateMachine):
             return  # most turns should live longer
         parked = self.seen.parked
         assert self._send(event), "a turn that is not over can always be cancelled"
-        assert parked or self.seen.closed is not None
+        assert parked or self.seen.put_back or self.seen.closed is not None
 
     @rule(event=ANY_EVENT)
     def anything_at_all(self, event: ev.Event) -> None:

@@ -9,6 +9,7 @@ import scripts_answer
 import scripts_ends
 import scripts_failures
 import scripts_limits
+import scripts_repeats
 import scripts_tools
 from machine_values import Script, reached, step, without_words
 
@@ -19,6 +20,7 @@ SCRIPTS: list[Script] = [
     *scripts_failures.SCRIPTS,
     *scripts_limits.SCRIPTS,
     *scripts_tools.SCRIPTS,
+    *scripts_repeats.SCRIPTS,
     *scripts_ends.SCRIPTS,
 ]
 

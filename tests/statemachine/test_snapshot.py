@@ -211,3 +211,33 @@ def test_figures_survive_a_snapshot_to_the_digit() -> None:
     again = Turn.restore(turn.snapshot())
     assert again.total.cost_usd == turn.total.cost_usd == 3 * tiny.input + 7 * tiny.output
     assert again.total == turn.total
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "failing",
+    [
+        [failed("unauthorized")],
+        [failed("refused"), ev.TurnTimerFired(2.0)],
+        [ev.RedactedReasoning("x"), ev.Cancel("client_disconnected", 2.0)],
+        [call_tool("look", "s9"), TOOLS, ev.ServerFailed("internal_error", "", 2.0)],
+        [call_tool("look", "s9"), TOOLS, tool_done("s9"), ev.ReasoningData("{}"), ev.Cancel("shutdown", 2.0)],
+    ],
+    ids=["failure", "back-off", "held reasoning", "running tool", "second call"],
+)
+def test_a_repeat_finds_the_turn_as_the_first_request_found_it(stream: bool, failing: list[ev.Event]) -> None:
+    """However far the failed response came: nothing of it is left but the number of calls and the sums."""
+    path = [BEGIN, call_tool("look", "s1"), call_tool("ask", "h1", 1), TOOLS, tool_done("s1", is_error=True)]
+    spec, back = make_spec(A, stream=stream), ev.Resume((result("h1"),), 3.0)
+    parked = reached(STREAM, *path)
+    again = reached(STREAM, *path, Renewed(spec), back, *failing)
+    assert (again.state, again.owed, again.said) == (parked.state, parked.owed, parked.said)
+    memories = []
+    for turn in (parked, again):
+        resumed = Turn.restore(turn.snapshot(), spec)
+        resumed.receive(back)
+        memories.append(msgspec.json.decode(resumed.snapshot())["memory"])
+    first, second = memories
+    assert second.pop("call") > first.pop("call")
+    assert second.pop("total")["calls"] >= first.pop("total")["calls"]
+    assert first == second

@@ -76,6 +76,7 @@ def park(turn_id: str, *call_ids: str, **changes: Any) -> ParkRow:
 def reasoning(tool_call_id: str, **changes: Any) -> ReasoningRow:
     fields: dict[str, Any] = {
         "owner": "key_1",
+        "asked": "d1",
         "origin": "lab/m-1",
         "message": b'{"role":"assistant"}',
         "created_at": EPOCH,

@@ -295,6 +295,15 @@ async def test_reasoning_of_the_same_call_is_replaced(any_store: Store) -> None:
     assert await any_store.find_reasoning("key_1", ["a", "b"]) == [newer, reasoning("b")]
 
 
+async def test_one_call_id_may_be_two_conversations(any_store: Store) -> None:
+    """Some models count their calls from 0 in every conversation; neither row may replace the other."""
+    mine, theirs = reasoning("f:0", asked="mine"), reasoning("f:0", asked="theirs")
+    await any_store.close_turn(full_turn("t1"), [], [mine])
+    await any_store.close_turn(full_turn("t2"), [], [theirs])
+    found = await any_store.find_reasoning("key_1", ["f:0"])
+    assert {row.asked: row for row in found} == {"mine": mine, "theirs": theirs}
+
+
 async def test_sweep_forgets_reasoning_after_thirty_days(any_store: Any) -> None:
     """All that is older, however much, and nothing that is younger."""
     old = [reasoning(f"old-{number}", created_at=EPOCH - 30 * DAY - 1) for number in range(450)]

@@ -83,25 +83,26 @@ async def outcomes(store: SqliteStore) -> dict[str, tuple[str, str | None, float
 
 AFTER_THE_CRASH = {
     "running": ("abandoned", "crash", EPOCH + 60),
-    "resumed": ("abandoned", "crash", EPOCH + 60),
+    "resumed": ("parked", "crash", None),
     "parked": ("parked", None, None),
     "done": ("completed", "stop", EPOCH + 2.5),
 }
 
 
 async def test_a_killed_process_leaves_no_turn_open(database: Path, now: Now) -> None:
-    """After `kill -9` the next start closes what ran, resumed turns too; parks survive and can be taken."""
+    """After `kill -9` the next start closes what ran; parks can be taken, those of resumed turns too."""
     async with ready("midturn", database) as child:
         await child.kill()
     now.at = EPOCH + 60
     async with open_store(database, instance_id="next", now=now) as store:
-        assert store.recovered == 2
+        assert store.recovered == 1
         assert await outcomes(store) == AFTER_THE_CRASH
         assert instance_ids(database) == {"next"}
-        assert [
-            found.turn_id for found in await store.find_parks("key_1", ["call-parked", "call-resumed"])
-        ] == ["parked"]
-        assert await store.take_park("parked", now.at) is True
+        found = await store.find_parks("key_1", ["call-parked", "call-resumed"])
+        assert [park.turn_id for park in found] == ["resumed", "parked"]
+        for park in found:
+            assert await store.take_park(park.turn_id, now.at, park.snapshot) is True
+            assert await store.take_park(park.turn_id, now.at) is False
 
 
 async def test_the_living_clean_up_after_the_dead(

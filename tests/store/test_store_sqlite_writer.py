@@ -328,18 +328,31 @@ async def test_a_disk_that_hangs_is_reported_and_no_second_writer_begins(
         assert [row.id for row in await store.list_turns()] == ["later"]
 
 
-@pytest.mark.parametrize("begin", ["open", "take"])
+@pytest.mark.parametrize(
+    ("begin", "left"),
+    [
+        ("open", ("abandoned", "store_timeout")),
+        ("take", ("parked", "tool_calls")),
+        ("go on", ("running", None)),
+    ],
+)
 async def test_a_turn_that_nobody_knows_to_run_is_closed(
-    database: Path, now: Now, mock_clock: trio.testing.MockClock, begin: str
+    database: Path, now: Now, mock_clock: trio.testing.MockClock, begin: str, left: tuple[str, str | None]
 ) -> None:
-    """A turn whose opener was told that the disk hangs is not left `running` by a late commit."""
+    """A turn whose opener was told that the disk hangs is not left `running` by a late commit.
+
+    One that goes on is left to its owner, who puts the park back next.
+    """
     first, second = Block(), Block()
     async with open_store(database, instance_id="one", now=now) as store:
-        await store.park_turn(turn("t"), [], park("t", "c"), [])
+        if begin != "open":
+            await store.park_turn(turn("t"), [], park("t", "c"), [])
+        if begin == "go on":
+            assert await store.take_park("t", EPOCH)
 
         async def open_it() -> None:
             with pytest.raises(StoreError, match="not known"):
-                await (store.open_turn(turn("t")) if begin == "open" else store.take_park("t", EPOCH))
+                await (store.take_park("t", EPOCH) if begin == "take" else store.open_turn(turn("t")))
 
         async def hold(block: Block, error: bool) -> None:
             if error:
@@ -361,7 +374,8 @@ async def test_a_turn_that_nobody_knows_to_run_is_closed(
         await store.open_turn(turn("after"))
         row = await store.get_turn("t")
         assert row is not None
-        assert (row.outcome, row.reason) == ("abandoned", "store_timeout")
+        assert (row.outcome, row.reason) == left
+        assert await store.take_park("t", EPOCH) is (begin == "take")
 
 
 async def test_closing_does_not_wait_for_ever(database: Path, now: Now) -> None:

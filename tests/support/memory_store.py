@@ -23,7 +23,7 @@ class MemoryStore:
         self.turns: dict[str, TurnRow] = {}
         self.calls: dict[str, list[CallRow]] = {}
         self.parks: dict[str, ParkRow] = {}
-        self.reasoning: dict[tuple[str, str], ReasoningRow] = {}
+        self.reasoning: dict[tuple[str, str, str], ReasoningRow] = {}
         self.failing: set[str] = set()
         self.hanging: set[str] = set()
         self.delay = 0.0
@@ -73,23 +73,27 @@ class MemoryStore:
             raise ValueError("a model call belongs to another turn")
         self.turns[row.id] = row
         self.calls.setdefault(row.id, []).extend(calls)
-        self.reasoning |= {(kept.owner, kept.tool_call_id): kept for kept in reasoning}
+        self.reasoning |= {(kept.owner, kept.tool_call_id, kept.asked): kept for kept in reasoning}
 
     async def find_parks(self, owner: str, call_ids: Sequence[str]) -> list[ParkRow]:
         await self._io("find_parks")
         found = [
             park
             for park in self.parks.values()
-            if park.owner == owner and set(park.call_ids) & set(call_ids) and park.expires_at > self._now()
+            if park.owner == owner
+            and set(park.call_ids) & set(call_ids)
+            and park.expires_at > self._now()
+            and self.turns[park.turn_id].outcome == "parked"
         ]
         return sorted(found, key=lambda park: (park.created_at, park.turn_id), reverse=True)
 
-    async def take_park(self, turn_id: str, now: float) -> bool:
+    async def take_park(self, turn_id: str, now: float, snapshot: bytes | None = None) -> bool:
         await self._io("take_park")
         park = self.parks.get(turn_id)
-        if park is None or park.expires_at <= now:
+        if park is None or park.expires_at <= now or self.turns[turn_id].outcome != "parked":
             return False
-        del self.parks[turn_id]
+        if snapshot not in (None, park.snapshot):
+            return False
         self.log.append(("take", turn_id))
         self.turns[turn_id] = msgspec.structs.replace(
             self.turns[turn_id], outcome="running", reason=None, ended_at=None
@@ -98,7 +102,11 @@ class MemoryStore:
 
     async def expire_parks(self, now: float) -> int:
         await self._io("expire_parks")
-        expired = [park.turn_id for park in self.parks.values() if park.expires_at <= now]
+        expired = [
+            park.turn_id
+            for park in self.parks.values()
+            if park.expires_at <= now and self.turns[park.turn_id].outcome != "running"
+        ]
         for turn_id in expired:
             del self.parks[turn_id]
             self.endings[turn_id] += 1
@@ -113,8 +121,12 @@ class MemoryStore:
 
     async def find_reasoning(self, owner: str, tool_call_ids: Sequence[str]) -> list[ReasoningRow]:
         await self._io("find_reasoning")
-        keys = [(owner, call_id) for call_id in dict.fromkeys(tool_call_ids)]
-        return [self.reasoning[key] for key in keys if key in self.reasoning]
+        return [
+            kept
+            for call_id in dict.fromkeys(tool_call_ids)
+            for kept in self.reasoning.values()
+            if (kept.owner, kept.tool_call_id) == (owner, call_id)
+        ]
 
     async def get_turn(self, turn_id: str) -> TurnRow | None:
         await self._io("get_turn")

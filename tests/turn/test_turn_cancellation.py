@@ -43,13 +43,18 @@ async def slow_tool() -> str:
     return "done"
 
 
-PHASES: dict[str, tuple[list[Script], float]] = {
-    "before the first event": ([[HANG]], 1.0),
-    "after the window": ([[HANG]], 6.0),
-    "in back-off": ([[UpstreamError("rate_limited", "wait", status=429, retry_after=4)]], 2.0),
-    "streaming": ([[text("Hel"), HANG]], 1.0),
-    "in a server tool": ([calling(("c1", "slow_tool")), answer("no")], 3.0),
-    "in a later model call": ([calling(("c1", "slow_tool")), [HANG]], 12.0),
+# What the upstream does, when the client leaves, and the states in which that finds the turn (streamed, whole).
+PHASES: dict[str, tuple[list[Script], float, tuple[str, str]]] = {
+    "before the first event": ([[HANG]], 1.0, ("preflight", "preflight")),
+    "after the window": ([[HANG]], 6.0, ("role_chunk", "preflight")),
+    "in back-off": (
+        [[UpstreamError("rate_limited", "wait", status=429, retry_after=4)]],
+        2.0,
+        ("preflight", "preflight"),
+    ),
+    "streaming": ([[text("Hel"), HANG]], 1.0, ("streaming", "streaming")),
+    "in a server tool": ([calling(("c1", "slow_tool")), answer("no")], 3.0, ("preflight", "preflight")),
+    "in a later model call": ([calling(("c1", "slow_tool")), [HANG]], 12.0, ("role_chunk", "preflight")),
 }
 
 
@@ -59,7 +64,7 @@ async def test_a_client_that_leaves_ends_the_turn(
     autojump_clock: trio.abc.Clock, phase: str, stream: bool
 ) -> None:
     """In each phase, streamed or not: the upstream is closed at once and the row says who left."""
-    scripts, at = PHASES[phase]
+    scripts, at, states = PHASES[phase]
     lab = Scripted(*scripts)
     agent = make_agent(lab, tools=[slow_tool])
     sink = Collector()
@@ -67,7 +72,8 @@ async def test_a_client_that_leaves_ends_the_turn(
         await leave_at(at, lambda: respond(agent, request(stream=stream), sink))
     assert trio.current_time() == at
     row = store_of(agent).only
-    assert (row.outcome, row.reason, row.state) == ("cancelled", "client_disconnected", "error")
+    assert (row.outcome, row.reason, row.state) == ("cancelled", "client_disconnected", states[not stream])
+    assert [each.state for each in row.states][-1] == "error"
     assert store_of(agent).endings[row.id] == 1
     assert not sink.of(fx.Finish)
     assert not sink.of(fx.SendError)

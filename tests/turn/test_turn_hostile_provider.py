@@ -197,3 +197,14 @@ async def test_a_broken_candidate_is_replaced_and_not_read_on(autojump_clock: tr
         sink = await respond(agent, request(model=None, role="coder"))
     assert sink.text == "saved"
     assert lab.calls[0].asked == 1
+
+
+async def test_an_answer_without_end_is_cut_off(autojump_clock: trio.abc.Clock) -> None:
+    """What an upstream may say is bounded, for it is kept in memory until the turn ends."""
+    lab = Scripted([text("x" * 600)] * 3)
+    agent = make_agent(lab, agent={"max_answer_chars": 1000})
+    with nothing_left(lab):
+        sink = await respond(agent, request())
+    assert sink.kinds[-1] == "SendError"
+    assert "agent.max_answer_chars" in sink.problem.message
+    assert len(sink.text) == 600

@@ -27,7 +27,12 @@ async def test_the_first_content_commits_the_response(autojump_clock: trio.abc.C
     assert sink.times[0] == 2.0
     assert sink.text == "Hello you"
     row = store_of(agent).only
-    assert (row.outcome, row.reason, row.committed_by, row.state) == ("completed", "stop", "content", "done")
+    assert (row.outcome, row.reason, row.committed_by, row.state) == (
+        "completed",
+        "stop",
+        "content",
+        "streaming",
+    )
     assert [each.state for each in row.states] == ["preflight", "streaming", "done"]
 
 

@@ -26,7 +26,8 @@ class StateAt(Struct, frozen=True):
 
 
 class TurnRow(Struct, frozen=True, kw_only=True):
-    """One turn. `outcome` is `running` until the turn ends; `state` is where it stands or ended.
+    """One turn. `outcome` is `running` until the turn ends; `state` is where it stands, or stood
+    when it ended: the last one before `done` or `error`.
 
     `owner` is the key that made the turn ("" on a server without keys). `model` is the name that the
     caller used; `provider` and `served_model` are what really served it. `tools` lists the server-side
@@ -76,7 +77,7 @@ class CallRow(Struct, frozen=True, kw_only=True):
 
 
 class ParkRow(Struct, frozen=True, kw_only=True):
-    """A turn that waits for the caller's tools.
+    """A turn that waits for the caller's tools, or one that was taken up again and has not ended since.
 
     `call_ids` are the tool calls that are owed. `history` is a digest of the conversation as the client
     saw it, `snapshot` the machine, `context` what else the turn needs to go on.
@@ -96,11 +97,13 @@ class ParkRow(Struct, frozen=True, kw_only=True):
 class ReasoningRow(Struct, frozen=True, kw_only=True):
     """Reasoning that a client's wire cannot carry, kept by the id of the tool call it led to.
 
+    `asked` is a digest of the user's words that it answered: ids alone are not unique with every model.
     `origin` is `<provider>/<model>`; `message` is the assistant message as the model wrote it (JSON).
     """
 
     tool_call_id: str
     owner: str
+    asked: str
     origin: str
     message: bytes
     created_at: float
@@ -123,13 +126,21 @@ class Store(Protocol):
     async def park_turn(
         self, row: TurnRow, calls: Sequence[CallRow], park: ParkRow, reasoning: Sequence[ReasoningRow]
     ) -> None:
-        """Write outcome `parked`, the model calls, the snapshot and the reasoning, in one transaction."""
+        """Write outcome `parked`, the model calls, the snapshot and the reasoning, in one transaction.
+
+        An earlier park of the turn is replaced, and one that was taken can be taken again.
+        """
 
     async def find_parks(self, owner: str, call_ids: Sequence[str]) -> list[ParkRow]:
-        """The unexpired parks of `owner` that wait for any of these calls. Takes none of them."""
+        """The unexpired parks of `owner` that wait for any of these calls and are not taken. Takes none."""
 
-    async def take_park(self, turn_id: str, now: float) -> bool:
-        """Take a park for resuming; at most one caller ever gets True. The turn's row becomes `running`."""
+    async def take_park(self, turn_id: str, now: float, snapshot: bytes | None = None) -> bool:
+        """Take a park for resuming; only one caller gets True until it is put back (`park_turn`).
+
+        The turn's row becomes `running`. The park stays beside it until the turn is closed or parked again:
+        if the process dies before that, the turn is `parked` again. With `snapshot`, a park that holds
+        another one by now is not taken: somebody took it and put it back since the caller looked.
+        """
 
     async def expire_parks(self, now: float) -> int:
         """Close the turns whose park has expired as `abandoned`; returns how many."""
@@ -137,7 +148,8 @@ class Store(Protocol):
     async def sweep(self, now: float) -> None:
         """Forget what is past its time, and close the turns of processes that died; called hourly."""
 
-    async def find_reasoning(self, owner: str, tool_call_ids: Sequence[str]) -> list[ReasoningRow]: ...
+    async def find_reasoning(self, owner: str, tool_call_ids: Sequence[str]) -> list[ReasoningRow]:
+        """All that is kept for these calls; one id may have several rows, of different conversations."""
 
     async def get_turn(self, turn_id: str) -> TurnRow | None: ...
 

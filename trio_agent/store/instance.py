@@ -2,7 +2,8 @@
 
 Every open store is an instance: a row in `instances` and a lock that the kernel drops when its process
 ends, however it ends. A `running` turn names its instance. Where the lock can be taken, the instance is
-dead and its turns are closed as `abandoned`. Parked turns belong to nobody and survive.
+dead and its turns are closed as `abandoned`. Parked turns belong to nobody and survive; a turn that the
+dead had taken up again is parked as before, for its caller may repeat the request.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from trio_agent.store.files import FileLock, instance_ids, instance_lock_path
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
-_ABANDON = """
+_ORPHANED = "outcome = 'running' AND (instance IS NULL OR instance NOT IN (SELECT id FROM instances))"
+_PUT_BACK = f"""
+    UPDATE turns SET outcome = 'parked', reason = 'crash', instance = NULL
+    WHERE {_ORPHANED} AND id IN (SELECT turn_id FROM parks)
+"""  # noqa: S608 -- constants
+_ABANDON = f"""
     UPDATE turns SET outcome = 'abandoned', reason = 'crash', ended_at = ?, instance = NULL
-    WHERE outcome = 'running' AND (instance IS NULL OR instance NOT IN (SELECT id FROM instances))
-"""
+    WHERE {_ORPHANED}
+"""  # noqa: S608 -- constants
 
 
 class Instance:
@@ -38,7 +44,7 @@ class Instance:
         self._lock = FileLock(instance_lock_path(database, instance_id))
 
     def join(self, connection: sqlite3.Connection, now: float) -> int:
-        """Become alive, then close what dead instances left; returns how many turns were closed.
+        """Become alive, then close what dead instances left; returns how many turns were abandoned.
 
         Raises StoreError when a living instance has the same id.
         """
@@ -60,8 +66,9 @@ class Instance:
         return closed
 
     def recover(self, connection: sqlite3.Connection, now: float) -> int:
-        """Close the turns of dead instances, inside the caller's transaction; returns how many.
+        """Park again or abandon what dead instances ran, inside the caller's transaction.
 
+        Returns how many turns were abandoned.
         If that transaction is rolled back, the dead are found again the next time.
         """
         known = {instance_id for (instance_id,) in connection.execute("SELECT id FROM instances")}
@@ -72,16 +79,21 @@ class Instance:
                 lock.remove()
             else:
                 lock.close()
-        return connection.execute(_ABANDON, (now,)).rowcount
+        return _close_orphans(connection, now)
 
     def leave(self, connection: sqlite3.Connection, now: float) -> None:
         """End in good order. Turns whose end was never recorded are closed as after a crash."""
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("DELETE FROM instances WHERE id = ?", (self.id,))
-        connection.execute(_ABANDON, (now,))
+        _close_orphans(connection, now)
         connection.execute("COMMIT")
         self._lock.remove()
 
     def drop(self) -> None:
         """Let go of the lock without a word; whoever looks next finds a dead instance."""
         self._lock.close()
+
+
+def _close_orphans(connection: sqlite3.Connection, now: float) -> int:
+    connection.execute(_PUT_BACK)
+    return connection.execute(_ABANDON, (now,)).rowcount

@@ -30,7 +30,7 @@ _CALL_KEY: Final = ("turn_id", "number", "started_at", "attempt", "provider", "m
 _PARK: Final = (
     "turn_id", "owner", "call_ids", "history", "model", "snapshot", "created_at", "expires_at", "context",
 )  # fmt: skip
-_REASONING: Final = ("tool_call_id", "owner", "origin", "message", "created_at")
+_REASONING: Final = ("tool_call_id", "owner", "asked", "origin", "message", "created_at")
 
 
 def _upsert(table: str, columns: Iterable[str], key: tuple[str, ...]) -> str:
@@ -49,7 +49,7 @@ def _columns(columns: Iterable[str], table: str) -> str:
 PUT_TURN: Final = _upsert("turns", (*_TURN, "instance"), ("id",))
 PUT_CALL: Final = _upsert("calls", _CALL, _CALL_KEY)
 PUT_PARK: Final = _upsert("parks", _PARK, ("turn_id",))
-PUT_REASONING: Final = _upsert("reasoning", _REASONING, ("owner", "tool_call_id"))
+PUT_REASONING: Final = _upsert("reasoning", _REASONING, ("owner", "tool_call_id", "asked"))
 
 TURN_COLUMNS: Final = _columns(_TURN, "turns")
 CALL_COLUMNS: Final = _columns(_CALL, "calls")
@@ -182,7 +182,7 @@ def park_of(values: Values) -> ParkRow:
 
 def reasoning_values(row: ReasoningRow) -> Values:
     """For PUT_REASONING."""
-    return (row.tool_call_id, row.owner, row.origin, row.message, row.created_at)
+    return (row.tool_call_id, row.owner, row.asked, row.origin, row.message, row.created_at)
 
 
 def reasoning_of(values: Values) -> ReasoningRow:

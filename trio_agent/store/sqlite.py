@@ -25,7 +25,11 @@ REASONING_KEPT_S: Final = 30 * 24 * 3600.0
 _READERS: Final = 2
 _ROWS_PER_SWEEP: Final = 200
 
-_EXPIRED: Final = "SELECT turn_id FROM parks WHERE expires_at <= ? ORDER BY expires_at, turn_id LIMIT ?"
+# A park is taken while its turn runs, and free while it is parked; nothing else says so.
+_EXPIRED: Final = (
+    "SELECT turn_id FROM parks WHERE expires_at <= ? "
+    "AND turn_id NOT IN (SELECT id FROM turns WHERE outcome = 'running') ORDER BY expires_at, turn_id LIMIT ?"
+)
 
 
 class SqliteStore(Store):
@@ -48,9 +52,7 @@ class SqliteStore(Store):
     async def open_turn(self, row: TurnRow) -> None:
         """Write the row of a turn that begins or goes on, as `running` in this instance."""
         values = rows.turn_values(row, "running", self._instance.id)
-        await self._writer.submit(
-            lambda db: db.execute(rows.PUT_TURN, values), undo=self._undo_running(row.id)
-        )
+        await self._writer.submit(lambda db: db.execute(rows.PUT_TURN, values), undo=self._undo_open(row.id))
 
     async def close_turn(
         self, row: TurnRow, calls: Sequence[CallRow], reasoning: Sequence[ReasoningRow] = ()
@@ -74,7 +76,8 @@ class SqliteStore(Store):
     ) -> None:
         """Write outcome `parked`, whatever `row.outcome` says, with calls, snapshot and reasoning.
 
-        An earlier park of the turn is replaced. Raises ValueError for a park of another turn.
+        An earlier park of the turn is replaced, and the new one is free, even if that one was taken. Raises
+        ValueError for a park of another turn.
         """
         if park.turn_id != row.id:
             raise ValueError(f"the park of turn {park.turn_id!r} does not belong to turn {row.id!r}")
@@ -91,39 +94,46 @@ class SqliteStore(Store):
         await self._writer.submit(put)
 
     async def find_parks(self, owner: str, call_ids: Sequence[str]) -> list[ParkRow]:
-        """The unexpired parks of `owner` that wait for any of these calls, the newest first."""
+        """The free, unexpired parks of `owner` that wait for any of these calls, the newest first."""
         found = await self._select(
-            f"SELECT {rows.PARK_COLUMNS} FROM parks WHERE expires_at > ? AND turn_id IN ("  # noqa: S608 -- constants
+            f"SELECT {rows.PARK_COLUMNS} FROM parks CROSS JOIN turns ON turns.id = parks.turn_id "  # noqa: S608 -- constants
+            "WHERE parks.expires_at > ? AND turns.outcome = 'parked' AND parks.turn_id IN ("
             "SELECT turn_id FROM park_calls WHERE owner = ? AND call_id IN (SELECT value FROM json_each(?))"
-            ") ORDER BY created_at DESC, turn_id DESC",
+            ") ORDER BY parks.created_at DESC, parks.turn_id DESC",
             (self._now(), owner, _list_of(call_ids)),
         )
         return [rows.park_of(values) for values in found]
 
-    async def take_park(self, turn_id: str, now: float) -> bool:
-        """Take an unexpired park; at most one caller, in whatever process, ever gets True.
+    async def take_park(self, turn_id: str, now: float, snapshot: bytes | None = None) -> bool:
+        """Take an unexpired park; of all callers, in whatever process, one gets True until it is put back.
 
-        Deleting the park is the taking, in one transaction with the turn's return to `running`. If the
-        process dies after that, the turn is `abandoned` like any running one, and a repeat of the
-        client's request finds no park and is an ordinary turn.
+        The turn's return to `running` is the taking. The park lies beside it until the turn is closed or
+        parked again, so it outlives the process that took it (see `Instance.recover`).
         """
 
         def take(db: sqlite3.Connection) -> bool:
             taken = db.execute(
-                "DELETE FROM parks WHERE turn_id = ? AND expires_at > ?", (turn_id, now)
-            ).rowcount
-            if taken:
-                db.execute(
-                    "UPDATE turns SET outcome = 'running', reason = NULL, ended_at = NULL, instance = ? "
-                    "WHERE id = ?",
-                    (self._instance.id, turn_id),
-                )
-            return taken == 1
+                "UPDATE turns SET outcome = 'running', reason = NULL, ended_at = NULL, instance = ? "
+                "WHERE id = ? AND outcome = 'parked' AND EXISTS (SELECT * FROM parks "
+                "WHERE turn_id = turns.id AND expires_at > ? AND snapshot = coalesce(?, snapshot))",
+                (self._instance.id, turn_id, now, snapshot),
+            )
+            return taken.rowcount == 1
 
-        return await self._writer.submit(take, undo=self._undo_running(turn_id))
+        def give_back(db: sqlite3.Connection) -> None:
+            db.execute(
+                "UPDATE turns SET outcome = 'parked', reason = 'tool_calls', instance = NULL "
+                "WHERE id = ? AND outcome = 'running' AND instance = ?",
+                (turn_id, self._instance.id),
+            )
+
+        return await self._writer.submit(take, undo=give_back)
 
     async def expire_parks(self, now: float) -> int:
-        """Close the turns whose park has expired (`abandoned`, `host_tool_timeout`); returns how many."""
+        """Close the turns whose park has expired (`abandoned`, `host_tool_timeout`); returns how many.
+
+        One that is taken is left alone; it expires when it is put back.
+        """
 
         def expire(db: sqlite3.Connection) -> tuple[int, int]:
             due = db.execute(_EXPIRED, (now, _ROWS_PER_SWEEP)).fetchall()
@@ -221,12 +231,15 @@ class SqliteStore(Store):
     async def _select(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         return await self._readers.read(lambda db: db.execute(sql, values).fetchall())
 
-    def _undo_running(self, turn_id: str) -> Callable[[sqlite3.Connection], object]:
-        """Closes a turn whose owner was told that it could not be opened, though it was."""
+    def _undo_open(self, turn_id: str) -> Callable[[sqlite3.Connection], object]:
+        """Closes a turn whose owner was told that it could not be opened, though it was.
+
+        A resumed turn is left alone: its owner puts the park back next and, if that fails, recovery does.
+        """
         values = (self._now(), turn_id, self._instance.id)
         return lambda db: db.execute(
             "UPDATE turns SET outcome = 'abandoned', reason = 'store_timeout', ended_at = ?, instance = NULL "
-            "WHERE id = ? AND outcome = 'running' AND instance = ?",
+            "WHERE id = ? AND outcome = 'running' AND instance = ? AND id NOT IN (SELECT turn_id FROM parks)",
             values,
         )
 

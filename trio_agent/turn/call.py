@@ -14,7 +14,7 @@ from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.failure import Failure
 from trio_agent.turn.sink import SinkClosedError
 from trio_agent.turn.timers import Timers
-from trio_agent.turn.upstream import cancellation_of, checked, failure_of
+from trio_agent.turn.upstream import Intake, cancellation_of, failure_of
 
 if TYPE_CHECKING:
     from trio_agent.turn.driver import Driver
@@ -39,6 +39,7 @@ class ModelCall:
         self._timers = timers
         self._name = name
         self._provider = provider
+        self._intake = Intake(name, driver.turn.spec.limits.answer_chars)
         self._drains = provider.limits.on_disconnect == "drain"
         self._scope = trio.CancelScope(shield=self._drains)
         self._write_scope: trio.CancelScope | None = None
@@ -110,7 +111,7 @@ class ModelCall:
                 batch = await anext(stream)
                 if not batch and batch is not None:
                     continue
-                batch, ended = checked(batch, self._name)
+                batch, ended = self._intake.take(batch)
             except StopAsyncIteration:
                 failure = Failure(kind="truncated", message="the stream ended before the answer was complete")
             except Exception as error:  # noqa: BLE001 - see failure_of

@@ -161,6 +161,10 @@ class Driver:
                 return
         self._scope.cancel()
 
+    def end_as(self, reason: ev.CancelReason) -> None:
+        """Say what a cancellation from outside means from now on; by itself it ends nothing."""
+        self._ending = reason
+
     # --- events in, effects out -------------------------------------------------------------------
 
     async def dispatch(self, events: Sequence[ev.Event]) -> None:

@@ -138,6 +138,11 @@ def digest(messages: Sequence[Message]) -> str:
     return hasher.hexdigest()
 
 
+def same_calls(ours: Sequence[ToolCall], theirs: Sequence[ToolCall]) -> bool:
+    """Whether two lists hold the same calls: ids, names, and arguments as JSON values."""
+    return {call.id: _call(call) for call in ours} == {call.id: _call(call) for call in theirs}
+
+
 def same_answer(said: Sequence[Message], owed: Sequence[ToolCall], theirs: Message) -> bool:
     """Whether a client gave back the answer that it was handed: the very calls, and the text unedited.
 
@@ -145,7 +150,7 @@ def same_answer(said: Sequence[Message], owed: Sequence[ToolCall], theirs: Messa
         said: what the turn added to the conversation; the client saw the end of it as one message.
         theirs: the client's version. Its text may be missing, for some clients keep only the calls.
     """
-    if {call.id: _call(call) for call in owed} != {call.id: _call(call) for call in theirs.tool_calls}:
+    if not same_calls(owed, theirs.tool_calls):
         return False
     shown = "".join(message.text for message in said if message.role == "assistant")
     return shown.strip().endswith(theirs.text.strip())

@@ -13,8 +13,9 @@ from trio_agent.statemachine import Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import REASONING_PARTS, Message
 from trio_agent.statemachine.failure import Problem
-from trio_agent.statemachine.table import State
+from trio_agent.statemachine.table import FINAL, State
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StateAt, Store, StoreError, TurnRow
+from trio_agent.turn.reasoning import answered
 from trio_agent.world import World
 
 logger = logging.getLogger("trio_agent.turn")
@@ -32,23 +33,36 @@ class Journal:
         row: the turn's row as it begins (or as it was parked, for a turn that goes on).
         history: a digest of the conversation as the client sent it, kept with a park.
         ttl: seconds for which a park is kept.
+        taken: the park that the turn goes on from.
     """
 
     def __init__(
-        self, store: Store, row: TurnRow, *, turn: Turn, world: World, history: str, ttl: float
+        self,
+        store: Store,
+        row: TurnRow,
+        *,
+        turn: Turn,
+        world: World,
+        history: str,
+        ttl: float,
+        taken: ParkRow | None = None,
     ) -> None:
         self._store = store
         self._turn = turn
         self._world = world
         self._history = history
         self._ttl = ttl
+        self._taken = taken
         self._calls: list[CallRow] = []
         self._call_started: float | None = None
+        self._stood = turn.state
         self._states: list[StateAt] = list(row.states)
         self._tools: list[dict[str, Any]] = list(row.tools)
         self.row = row
 
     def note_state(self, state: State) -> None:
+        if state not in FINAL:
+            self._stood = state
         self._states.append(StateAt(state.value, self._world.now()))
 
     def note_call_start(self) -> None:
@@ -135,6 +149,29 @@ class Journal:
             created_at=now,
             expires_at=now + self._ttl,
         )
+        await self._put_park(park, now)
+
+    async def repark(self, effect: fx.Repark) -> None:
+        """Put back the park that was taken, as it was but for its snapshot, with the calls made since.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        if self._taken is None:
+            raise AssertionError("a turn that was not parked cannot be parked again")
+        self.row = self._finished(
+            "parked",
+            effect.reason,
+            effect.usage,
+            effect.usage_source,
+            effect.cost_usd,
+            None,
+            effect.problem,
+        )
+        park = msgspec.structs.replace(self._taken, snapshot=self._turn.snapshot())
+        await self._put_park(park, self._world.now())
+
+    async def _put_park(self, park: ParkRow, now: float) -> None:
         try:
             await _durably(self._store.park_turn(self.row, self._calls, park, self._reasoning(now)))
             self._calls = []
@@ -156,7 +193,7 @@ class Journal:
             self.row,
             outcome=outcome,
             reason=reason,
-            state=self._turn.state.value,
+            state=self._stood.value,
             committed_by=self._turn.committed_by,
             states=tuple(self._states),
             tools=tuple(self._tools),
@@ -172,13 +209,15 @@ class Journal:
     def _reasoning(self, now: float) -> list[ReasoningRow]:
         """The assistant messages of this turn whose reasoning the client's wire may have lost."""
         rows: list[ReasoningRow] = []
-        for message in self._turn.said:
+        users = [message for message in self._turn.spec.messages if message.role == "user"]
+        for message, asked in answered(self._turn.said, users[-1] if users else None):
             if message.origin is not None and needs_keeping(message):
                 blob = _encode(message)
                 rows += [
                     ReasoningRow(
                         tool_call_id=call.id,
                         owner=self.row.owner,
+                        asked=asked,
                         origin=message.origin,
                         message=blob,
                         created_at=now,

@@ -42,7 +42,7 @@ OUTPUTS: frozenset[type] = frozenset(
         fx.Reject,
     }
 )
-DURABLE: frozenset[type] = frozenset({fx.OpenTurn, fx.Park, fx.CloseTurn})
+DURABLE: frozenset[type] = frozenset({fx.OpenTurn, fx.Park, fx.Repark, fx.CloseTurn})
 STORE_RETRY_SECONDS = 5.0
 
 
@@ -82,6 +82,10 @@ class Performer:
                 outputs.append(cast("fx.Output", effect))
                 due.popleft()
                 continue
+            if kind is fx.Repark:
+                # What was said belongs to a response that nobody will see. Sending it could be cancelled,
+                # and the park must be put back for the very client that leaves.
+                outputs = []
             if outputs and kind in DURABLE:
                 # What was said already is not held back until the disk has answered.
                 await self._send_due(outputs, due)
@@ -99,6 +103,8 @@ class Performer:
             match effect:
                 case fx.RecordCall():
                     self._journal.record_call(effect)
+                case fx.Repark():
+                    await self._repark(effect, due)
                 case fx.CloseTurn():
                     await self._close(effect, due)
                 case _ if type(effect) in OUTPUTS:
@@ -153,6 +159,8 @@ class Performer:
                 await self._open(due)
             case fx.Park():
                 await self._park(effect, due)
+            case fx.Repark():
+                await self._repark(effect, due)
             case fx.CloseTurn():
                 await self._close(effect, due)
             case _:
@@ -187,6 +195,14 @@ class Performer:
     async def _park(self, effect: fx.Park, due: deque[fx.Effect]) -> None:
         try:
             await self._journal.park(effect)
+        except StoreError as error:
+            self._store_failed(error, due)
+        else:
+            self.parked = True
+
+    async def _repark(self, effect: fx.Repark, due: deque[fx.Effect]) -> None:
+        try:
+            await self._journal.repark(effect)
         except StoreError as error:
             self._store_failed(error, due)
         else:

@@ -1,12 +1,17 @@
 """Giving a model its own reasoning back, where the client's wire could not carry it.
 
 Chat clients return an assistant message with its tool calls and without the signed thinking that led to
-them. What the model wrote is kept in the store by tool call id; here it is put back, byte for byte.
+them. What the model wrote is kept in the store by tool call id; here it is put back, byte for byte. Some
+models number their calls afresh in every conversation, so an id alone proves nothing: what is kept counts
+only where the calls are the same, and where it answered the same words of the user's. An id that is
+random names one call in the world, so there the user's words may have been edited, as agents do with
+reminders. The calls themselves are always the client's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -17,9 +22,27 @@ from trio_agent.statemachine.conversation import (
     Thinking,
     ToolCall,
 )
-from trio_agent.store.contract import Store
+from trio_agent.store.contract import ReasoningRow, Store
+from trio_agent.turn.history import digest, same_calls
 
+_LONG_RUN = re.compile(r"[A-Za-z0-9]{12,}")
 _decode = msgspec.json.Decoder(Message).decode
+
+
+def answered(messages: Iterable[Message], before: Message | None = None) -> list[tuple[Message, str]]:
+    """Each assistant message, with a digest of the user's words that it is an answer to.
+
+    Args:
+        before: the last message of the user's in what came before `messages`.
+    """
+    found: list[tuple[Message, str]] = []
+    user = before
+    for message in messages:
+        if message.role == "user":
+            user = message
+        elif message.role == "assistant":
+            found.append((message, digest([user]) if user is not None else ""))
+    return found
 
 
 async def reattached(messages: Sequence[Message], *, owner: str, store: Store) -> tuple[Message, ...]:
@@ -28,15 +51,16 @@ async def reattached(messages: Sequence[Message], *, owner: str, store: Store) -
     Raises:
         StoreError: the store cannot be read.
     """
-    wanting = [message for message in messages if _lost_reasoning(message)]
+    wanting = [(message, asked) for message, asked in answered(messages) if _lost_reasoning(message)]
     if not wanting:
         return tuple(messages)
-    ids = [call.id for message in wanting for call in message.tool_calls]
-    rows = await store.find_reasoning(owner, ids)
+    rows = await store.find_reasoning(
+        owner, [call.id for message, _ in wanting for call in message.tool_calls]
+    )
     if not rows:
         return tuple(messages)
-    kept = {row.tool_call_id: row.message for row in rows}
-    return tuple(_restored(message, kept) if _lost_reasoning(message) else message for message in messages)
+    restored = {id(message): _restored(message, asked, rows) for message, asked in wanting}
+    return tuple(restored.get(id(message), message) for message in messages)
 
 
 def _lost_reasoning(message: Message) -> bool:
@@ -51,25 +75,40 @@ def _lost_reasoning(message: Message) -> bool:
     )
 
 
-def _restored(message: Message, kept: dict[str, bytes]) -> Message:
-    blobs = {kept[call.id] for call in message.tool_calls if call.id in kept}
+def _restored(message: Message, asked: str, rows: Sequence[ReasoningRow]) -> Message:
+    mine = {call.id: call for call in message.tool_calls}
+    blobs = {
+        row.message
+        for row in rows
+        if row.tool_call_id in mine and (row.asked == asked or _is_random(row.tool_call_id))
+    }
     if len(blobs) != 1:
         # Nothing is kept, or the client mixed the calls of several answers: no signature fits that.
         return message
     written = _decode(blobs.pop())
-    calls = {call.id: call for call in written.tool_calls}
-    if any(call.id not in calls for call in message.tool_calls):
+    kept = {call.id: call for call in written.tool_calls if call.id in mine}
+    if not same_calls(tuple(kept.values()), message.tool_calls):
         return message
     parts: list[Part] = []
     if written.text == message.text:
-        mine = {call.id for call in message.tool_calls}
         parts = [part for part in written.parts if not isinstance(part, ToolCall) or part.id in mine]
     else:
         # The client edited the text; its words stand, behind the reasoning as it was.
         parts = [part for part in written.parts if isinstance(part, REASONING_PARTS)]
-        for part in message.parts:
-            if isinstance(part, ToolCall):
-                parts.append(calls[part.id])
-            elif not isinstance(part, REASONING_PARTS):
-                parts.append(part)
-    return Message("assistant", tuple(parts), message.name, written.origin)
+        parts += [part for part in message.parts if not isinstance(part, REASONING_PARTS)]
+    return Message(
+        "assistant",
+        tuple(_theirs(part, mine, kept) if isinstance(part, ToolCall) else part for part in parts),
+        message.name,
+        written.origin,
+    )
+
+
+def _is_random(call_id: str) -> bool:
+    """Whether an id holds enough letters and digits in a row to be no counter and no name."""
+    return any(any(char.isdigit() for char in run) for run in _LONG_RUN.findall(call_id))
+
+
+def _theirs(part: ToolCall, mine: dict[str, ToolCall], kept: dict[str, ToolCall]) -> ToolCall:
+    """The client's call, with what only the provider knows of it."""
+    return msgspec.structs.replace(mine[part.id], provider_data=kept[part.id].provider_data)

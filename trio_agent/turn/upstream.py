@@ -28,26 +28,64 @@ CALL_EVENTS: frozenset[type] = frozenset(
 )
 
 
-def checked(batch: Sequence[ev.CallEvent], provider: str) -> tuple[Sequence[ev.CallEvent], bool]:
-    """A provider's batch up to the end of the answer, and whether the answer ends in it.
+class Intake:
+    """Takes in one call's batches, and holds the provider to its contract.
 
-    What comes after `CallFinished` belongs to no answer; it is left out and logged.
-
-    Raises:
-        UpstreamError: `malformed`; something in it is not what a provider may yield.
+    Args:
+        provider: its id, for the log.
+        max_chars: how much the answer may hold, in characters; it stays in memory until the turn ends.
     """
-    if not isinstance(batch, Sequence):
-        raise _foreign(batch)
-    for index, event in enumerate(batch):
-        kind = type(event)
-        if kind is ev.CallFinished:
-            if index + 1 < len(batch):
-                logger.warning("provider %s broke its contract: events after CallFinished", provider)
-                return batch[: index + 1], True
-            return batch, True
-        if kind not in CALL_EVENTS:
-            raise _foreign(event)
-    return batch, False
+
+    def __init__(self, provider: str, max_chars: int) -> None:
+        self._provider = provider
+        self._max_chars = max_chars
+        self._chars = 0
+
+    def take(self, batch: Sequence[ev.CallEvent]) -> tuple[Sequence[ev.CallEvent], bool]:
+        """A batch up to the end of the answer, and whether the answer ends in it.
+
+        What comes after `CallFinished` belongs to no answer; it is left out and logged.
+
+        Raises:
+            UpstreamError: `malformed`; something in it is not what a provider may yield, or it is too much.
+        """
+        if not isinstance(batch, Sequence):
+            raise _foreign(batch)
+        for index, event in enumerate(batch):
+            kind = type(event)
+            if kind is ev.TextDelta:
+                self._chars += len(event.text)  # type: ignore[union-attr]
+            elif kind is ev.CallFinished:
+                if index + 1 < len(batch):
+                    logger.warning(
+                        "provider %s broke its contract: events after CallFinished", self._provider
+                    )
+                    return batch[: index + 1], True
+                return batch, True
+            elif kind not in CALL_EVENTS:
+                raise _foreign(event)
+            else:
+                self._chars += _chars_of(event)
+        if self._chars > self._max_chars:
+            raise UpstreamError(
+                "malformed",
+                f"the answer holds more than {self._max_chars} characters (agent.max_answer_chars)",
+            )
+        return batch, False
+
+
+def _chars_of(event: ev.CallEvent) -> int:
+    match event:
+        case ev.ReasoningDelta(text) | ev.RefusalDelta(text):
+            return len(text)
+        case ev.ToolCallDelta(_, arguments):
+            return len(arguments)
+        case ev.ReasoningSigned(data) | ev.RedactedReasoning(data) | ev.ReasoningData(data):
+            return len(data)
+        case ev.ToolCallStarted(_, call_id, name, data):
+            return len(call_id) + len(name) + len(data or "")
+        case _:
+            return 0
 
 
 def _foreign(value: object) -> UpstreamError:
@@ -85,4 +123,4 @@ def cancellation_of(group: BaseExceptionGroup[BaseException], who: str) -> BaseE
     return group if passing is None else passing
 
 
-__all__ = ["CALL_EVENTS", "cancellation_of", "checked", "failure_of"]
+__all__ = ["CALL_EVENTS", "Intake", "cancellation_of", "failure_of"]

@@ -81,9 +81,10 @@ CREATE INDEX park_calls_by_turn ON park_calls (turn_id);
 CREATE TABLE reasoning (
     owner         TEXT NOT NULL,
     tool_call_id  TEXT NOT NULL,
+    asked         TEXT NOT NULL,
     origin        TEXT NOT NULL,
     message       BLOB NOT NULL,
     created_at    REAL NOT NULL,
-    PRIMARY KEY (owner, tool_call_id)
+    PRIMARY KEY (owner, tool_call_id, asked)
 );
 CREATE INDEX reasoning_by_time ON reasoning (created_at);
