@@ -23,8 +23,7 @@ import trio
 
 from trio_agent.admission import Admission, Admitted
 from trio_agent.boot import House, boot
-from trio_agent.config.home import resolve_home
-from trio_agent.config.load import load_config, parse_config
+from trio_agent.config.load import Draft, load_draft, parse_draft
 from trio_agent.config.schema import Config
 from trio_agent.embedding import LiveTurn, live_turn
 from trio_agent.errors import AgentError
@@ -35,7 +34,7 @@ from trio_agent.providers.directory import ModelRef
 from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import CancelReason
 from trio_agent.statemachine.money import Price
-from trio_agent.store.contract import Store, StoreError
+from trio_agent.store.contract import Store, StoreError, TurnRow
 from trio_agent.tools.host import HostCallables
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.request import TurnRequest
@@ -80,6 +79,7 @@ class Agent:
         self._running: set[Driver] = set()
         self._draining = False
         self._stopping: CancelReason | None = None
+        self._ending: CancelReason | None = None
         self.started_at = house.world.now()
 
     # --- turns ----------------------------------------------------------------------------------
@@ -106,16 +106,23 @@ class Agent:
         finally:
             self._admitting -= 1
 
-    async def run(self, admitted: Admitted, sink: Sink) -> None:
-        """Run an admitted turn to its end, in the caller's task. Cancel it to end the turn."""
+    async def run(self, admitted: Admitted, sink: Sink) -> TurnRow:
+        """Run an admitted turn to its end, in the caller's task. Cancel it to end the turn.
+
+        Returns:
+            The turn's row, as it is in the store.
+        """
         driver = admitted.make_driver(sink)
         self._running.add(driver)
         try:
+            if self._ending is not None:
+                driver.end_as(self._ending)
             if self._stopping is not None:
                 await driver.stop(self._stopping)
             await driver.run(admitted.first)
         finally:
             self._running.discard(driver)
+        return driver.journal.row
 
     def turn(
         self,
@@ -181,10 +188,19 @@ class Agent:
             for driver in tuple(self._running):
                 nursery.start_soon(driver.stop, reason)
 
+    def end_as(self, reason: CancelReason) -> None:
+        """Say why turns are about to be cancelled from outside; call it, then cancel.
+
+        Without it, a cancelled turn's record says that the client has left.
+        """
+        self._ending = reason
+        for driver in self._running:
+            driver.end_as(reason)
+
 
 @asynccontextmanager
 async def open_agent(
-    config: Config | Mapping[str, Any] | str | os.PathLike[str],
+    config: Config | Draft | Mapping[str, Any] | str | os.PathLike[str],
     *,
     home: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
@@ -194,7 +210,8 @@ async def open_agent(
     """Boot an agent, and close it when the block is left.
 
     Args:
-        config: a loaded configuration, a mapping like the JSON file's, or the file's path.
+        config: a loaded configuration, a mapping like the JSON file's, or the file's path. A draft with
+            problems is booted as far as it goes, so that the ConfigError has those of the boot too.
         home: the folder for credentials and the database; by default `TRIO_AGENT_HOME`.
         env: where variables and credentials are looked up; by default the process's environment.
         world: where wall time, ids and random numbers come from.
@@ -205,12 +222,14 @@ async def open_agent(
     """
     env = os.environ if env is None else env
     if isinstance(config, str | os.PathLike):
-        config = load_config(Path(config), env)
-    elif not isinstance(config, Config):
-        config = parse_config(config, env)
-    where = resolve_home(env) if home is None else Path(home)
+        draft = load_draft(Path(config), env)
+    elif isinstance(config, Draft | Config):
+        draft = config if isinstance(config, Draft) else Draft(config)
+    else:
+        draft = parse_draft(config, env)
+    where = None if home is None else Path(home)
     async with (
-        boot(config, home=where, env=env, world=world or RealWorld(), tools=tools) as house,
+        boot(draft, home=where, env=env, world=world or RealWorld(), tools=tools) as house,
         open_plain_nursery() as nursery,
     ):
         nursery.start_soon(_sweep, house)

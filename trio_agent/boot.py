@@ -10,8 +10,9 @@ from typing import Any
 from msgspec import Struct
 
 from trio_agent.accounting.prices import PriceBook
-from trio_agent.config.home import ensure_home
-from trio_agent.config.problems import ConfigError, ConfigProblem
+from trio_agent.config.home import ensure_home, resolve_home
+from trio_agent.config.load import Draft
+from trio_agent.config.problems import ConfigError, ConfigProblem, KeyPath, quote, render_path
 from trio_agent.config.schema import Config
 from trio_agent.errors import AgentError
 from trio_agent.providers.credentials import Credentials, CredentialsError
@@ -41,23 +42,29 @@ class House(Struct, frozen=True):
 
 @asynccontextmanager
 async def boot(
-    config: Config,
+    draft: Draft,
     *,
-    home: Path,
+    home: Path | None,
     env: Mapping[str, str],
     world: World,
     tools: Sequence[Callable[..., Any]] = (),
 ) -> AsyncIterator[House]:
-    """Open the store, load the tools and boot the providers; close them again at the end.
+    """Load the tools, boot the providers and open the store; close them again at the end.
+
+    A configuration with problems is tried as well, as far as it goes, so that one report has them all.
 
     Args:
+        home: the folder for credentials and the database; `None` stands for what `env` says.
         tools: server-side tools of an embedding program, beside those of the configuration.
 
     Raises:
-        ConfigError: with every problem that was found.
+        ConfigError: with every problem that was found, the draft's own first.
     """
-    problems: list[ConfigProblem] = []
-    if not config.providers:
+    config = draft.config
+    if config is None:
+        raise ConfigError(draft.problems)
+    problems = list(draft.problems)
+    if not config.providers and not draft.lacks("providers"):
         problems.append(
             ConfigProblem(
                 "config_missing_key",
@@ -68,38 +75,61 @@ async def boot(
             )
         )
     box = _load_tools(config, tools, problems)
-    credentials = _credentials(env, ensure_home(home), problems)
+    where = _home(home, env, problems)
+    credentials = _credentials(env, where, problems)
     async with AsyncExitStack() as resources:
         specs = {name: ProviderSpec(each.module, each.config) for name, each in config.providers.items()}
         booted = await boot_providers(specs, credentials=credentials, resources=resources)
         problems += [_problem_of(each) for each in booted.problems]
         directory = booted.directory()
-        if not problems:
-            problems += _check_routes(config, directory)
-        if problems:
+        problems += _check_routes(draft, config, booted.providers, directory)
+        store = await _open_store(draft, config, where, world, resources, problems)
+        if problems or store is None:
             raise ConfigError(problems)
-        book = PriceBook.load(
-            {name: each.price() for name, each in config.prices.items()}, wall_clock=world.now
+        yield House(config, booted.providers, directory, _prices(config, directory, world), box, store, world)
+
+
+def _prices(config: Config, directory: ModelDirectory, world: World) -> dict[str, Price | None]:
+    book = PriceBook.load({name: each.price() for name, each in config.prices.items()}, wall_clock=world.now)
+    return {
+        ref.full_name: book.lookup(
+            ref.provider_id,
+            ref.model.id,
+            module=config.providers[ref.provider_id].module,
+            own=ref.model.price,
         )
-        prices = {
-            ref.full_name: book.lookup(
-                ref.provider_id,
-                ref.model.id,
-                module=config.providers[ref.provider_id].module,
-                own=ref.model.price,
-            )
-            for ref in directory.listing()
-        }
-        path = config.store.path or home / DATABASE
-        try:
-            store = await resources.enter_async_context(
-                open_store(path, instance_id=world.new_id("inst_"), now=world.now)
-            )
-        except StoreError as error:
-            raise ConfigError(
-                [ConfigProblem("store_unusable", "store.url", str(error), remedy="see the message")]
-            ) from None
-        yield House(config, booted.providers, directory, prices, box, store, world)
+        for ref in directory.listing()
+    }
+
+
+def _home(home: Path | None, env: Mapping[str, str], problems: list[ConfigProblem]) -> Path | None:
+    try:
+        return ensure_home(resolve_home(env) if home is None else home)
+    except ConfigError as error:
+        problems += error.problems
+        return None
+
+
+async def _open_store(
+    draft: Draft,
+    config: Config,
+    home: Path | None,
+    world: World,
+    resources: AsyncExitStack,
+    problems: list[ConfigProblem],
+) -> Store | None:
+    """The store; `None` where it cannot be opened, or where a problem hides which one is meant."""
+    if draft.lacks("store") or (config.store.path is None and home is None):
+        return None
+    path = config.store.path or (home or Path()) / DATABASE
+    try:
+        return await resources.enter_async_context(
+            open_store(path, instance_id=world.new_id("inst_"), now=world.now)
+        )
+    except StoreError as error:
+        remedy = "mend that, or name another file in store.url, as sqlite:///absolute/path"
+        problems.append(ConfigProblem("store_unusable", "store.url", str(error), remedy=remedy))
+        return None
 
 
 def _load_tools(
@@ -116,11 +146,14 @@ def _load_tools(
         try:
             ours.append(python_tool(function, timeout=config.agent.tool_timeout))
         except ToolDefinitionError as error:
-            problems.append(ConfigProblem("tool_unusable", "tools", str(error)))
+            remedy = "mend the function that was given to open_agent"
+            problems.append(ConfigProblem("tool_unusable", "tools", str(error), remedy=remedy))
     return PythonToolBox([*loaded, *ours])
 
 
-def _credentials(env: Mapping[str, str], home: Path, problems: list[ConfigProblem]) -> Credentials:
+def _credentials(env: Mapping[str, str], home: Path | None, problems: list[ConfigProblem]) -> Credentials:
+    if home is None:
+        return Credentials(env)
     try:
         return Credentials.open(env, home)
     except CredentialsError as error:
@@ -133,23 +166,46 @@ def _problem_of(problem: BootProblem) -> ConfigProblem:
     return ConfigProblem(code, problem.path, problem.message, remedy=problem.remedy)
 
 
-def _check_routes(config: Config, directory: ModelDirectory) -> list[ConfigProblem]:
-    """Aliases and roles must lead to models that are served."""
-    problems: list[ConfigProblem] = []
+def _check_routes(
+    draft: Draft, config: Config, mounted: Mapping[str, object], directory: ModelDirectory
+) -> list[ConfigProblem]:
+    """Aliases and roles must lead to models that are served.
+
+    While a provider is missing, only its own problem is told: what it would have served is not known.
+    """
     aliases = config.routing.aliases
-    places = [(f"routing.aliases.{name}", target) for name, target in aliases.items()]
+    places: list[tuple[KeyPath, str]] = [
+        (("routing", "aliases", name), target) for name, target in aliases.items()
+    ]
     places += [
-        (f"routing.roles.{role}[{index}]", aliases.get(model, model))
+        (("routing", "roles", role, index), model)
         for role, models in config.routing.roles.items()
         for index, model in enumerate(models)
+        if model not in aliases and not draft.lacks("routing", "aliases", model)
     ]
-    for path, model in places:
-        try:
-            directory.resolve(model)
-        except AgentError as error:
-            problems.append(
-                ConfigProblem(
-                    "config_unknown_model", path, error.message, "the name of a model that is served"
-                )
-            )
-    return problems
+    all_there = mounted.keys() == config.providers.keys() and not draft.lacks("providers")
+    return [
+        _unknown_model(path, model, directory)
+        for path, model in places
+        if not _is_served(model, directory) and (all_there or model.partition("/")[0] in mounted)
+    ]
+
+
+def _is_served(model: str, directory: ModelDirectory) -> bool:
+    try:
+        directory.resolve(model)
+    except AgentError:
+        return False
+    return True
+
+
+def _unknown_model(path: KeyPath, model: str, directory: ModelDirectory) -> ConfigProblem:
+    near = directory.close_matches(model)
+    return ConfigProblem(
+        "config_unknown_model",
+        render_path(path),
+        f"no provider serves a model {quote(model)}",
+        "the name of a model that is served",
+        near[0] if near else "",
+        f"write {quote(near[0])}" if near else "write one of those that `trio-agent models` lists",
+    )

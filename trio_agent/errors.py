@@ -46,6 +46,7 @@ STATUS: Final[Mapping[str, int]] = {
     "server_shutdown": 503,
     "store_unavailable": 503,
     "too_many_connections": 503,
+    "server_busy": 503,
     "turn_timeout": 504,
     "http_version_not_supported": 505,
 }

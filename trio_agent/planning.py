@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from trio_agent.config.schema import Config
 from trio_agent.errors import AgentError
-from trio_agent.providers.contract import NamedTool, Provider, ProviderRequest, ToolChoice
+from trio_agent.option_translation import Carried, carry
+from trio_agent.providers.contract import NamedTool, Options, Provider, ProviderRequest, ToolChoice
 from trio_agent.providers.directory import ModelDirectory, ModelRef
 from trio_agent.routing.names import UnknownRoleError, choose
 from trio_agent.statemachine import Candidate, Limits, TurnSpec
@@ -23,6 +24,9 @@ from trio_agent.turn.toolbox import HostTools, ToolBox
 from trio_agent.world import World
 
 logger = logging.getLogger("trio_agent")
+
+MOST_NOTED = 20
+"""Fields that a record names for one provider; a client may make up any number of them."""
 
 
 class Choice(Struct, frozen=True):
@@ -36,7 +40,9 @@ class Choice(Struct, frozen=True):
 class Plan(Struct, frozen=True):
     """What a request comes down to, before it is known whether a parked turn goes on.
 
-    `hidden` are the server-side tools that the caller's own tools hide.
+    `hidden` are the server-side tools that the caller's own tools hide. `options` holds, by provider, the
+    request's options as that provider's wire takes them, `ignored` the fields of the request that one of
+    them cannot carry.
     """
 
     request: TurnRequest
@@ -49,6 +55,8 @@ class Plan(Struct, frozen=True):
     messages: tuple[Message, ...]
     notes: tuple[str, ...]
     hidden: tuple[str, ...]
+    options: Mapping[str, Options]
+    ignored: tuple[str, ...]
 
 
 class Planner:
@@ -70,6 +78,7 @@ class Planner:
         self._prices = prices
         self._tools = tools
         self._world = world
+        self._wires = {name: _wire_of(provider) for name, provider in providers.items()}
         self._host_tools = tuple(
             Tool(each.name, each.description, each.parameters) for each in config.host_tools
         )
@@ -128,21 +137,17 @@ class Planner:
         notes += [f"the server-side tool {name} is hidden by the caller's own tool" for name in hidden]
         if self._config.agent.system_prompt is not None:
             messages = (Message("system", (Text(self._config.agent.system_prompt),)), *messages)
-        able: list[ModelRef] = []
-        first_error: AgentError | None = None
-        for ref in refs:
-            try:
-                self._check(ref, request, messages, tools)
-            except AgentError as error:
-                first_error = first_error or error
-            else:
-                able.append(ref)
-        if not able and first_error is not None:
-            raise first_error
+        able = self._able(choice.refs, request, messages, tools)
+        carried = {ref.provider_id: taken for ref, taken in able}
+        notes += [
+            f"the field {name} was left out: the provider {provider_id} speaks another format"
+            for provider_id, taken in carried.items()
+            for name in taken.ignored[:MOST_NOTED]
+        ]
         return Plan(
             request,
             choice.shown,
-            tuple(able),
+            tuple(ref for ref, _ in able),
             choice.routed,
             tools,
             tuple(sorted(hosts)),
@@ -150,12 +155,36 @@ class Planner:
             messages,
             tuple(notes),
             tuple(hidden),
+            {provider_id: taken.options for provider_id, taken in carried.items()},
+            tuple(dict.fromkeys(name for taken in carried.values() for name in taken.ignored)),
         )
+
+    def _able(
+        self,
+        refs: Sequence[ModelRef],
+        request: TurnRequest,
+        messages: tuple[Message, ...],
+        tools: Sequence[Tool],
+    ) -> list[tuple[ModelRef, Carried]]:
+        """The models that can carry the request, each with its options. Raises the first one's AgentError."""
+        able: list[tuple[ModelRef, Carried]] = []
+        first_error: AgentError | None = None
+        for ref in refs:
+            try:
+                taken = carry(request.options, self._wires[ref.provider_id])
+                self._check(ref, taken.options, messages, tools)
+            except AgentError as error:
+                first_error = first_error or error
+            else:
+                able.append((ref, taken))
+        if not able and first_error is not None:
+            raise first_error
+        return able
 
     def _check(
         self,
         ref: ModelRef,
-        request: TurnRequest,
+        options: Options,
         messages: tuple[Message, ...],
         tools: Sequence[Tool],
     ) -> None:
@@ -173,9 +202,7 @@ class Planner:
                 f"The model {ref.full_name!r} cannot read images. Leave them out or choose another model.",
                 param="messages",
             )
-        wanted = ProviderRequest(
-            model=ref.model.id, messages=messages, tools=tuple(tools), options=request.options
-        )
+        wanted = ProviderRequest(model=ref.model.id, messages=messages, tools=tuple(tools), options=options)
         try:
             self._providers[ref.provider_id].check(wanted)
         except AgentError:
@@ -219,6 +246,7 @@ class Planner:
             host_tool=server.host_tool_ttl,
             model_calls=agent.max_model_calls,
             cost_usd=agent.max_cost_usd,
+            answer_chars=agent.max_answer_chars,
         )
 
     def spec(
@@ -237,6 +265,15 @@ class Planner:
             limits=self._limits(plan.request),
             seed=self._world.seed(),
         )
+
+
+def _wire_of(provider: Provider) -> str | None:
+    """The format that a provider says it speaks; `None` where it says nothing."""
+    try:
+        return provider.get_info().wire
+    except Exception:
+        logger.exception("provider %s crashed in get_info", provider.name)
+        return None
 
 
 def _calls_tools(ref: ModelRef) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,35 @@ def test_json_output_of_a_wrong_configuration(path: Path) -> None:
         "remedy": "write it `config`",
     }
     assert found["problems"][1]["code"] == "config_missing_variable"
+
+
+def test_an_unknown_provider_module_is_found(path: Path) -> None:
+    """By name alone, beside what else is wrong; the nearest names are told."""
+    path.write_text(
+        '{"providers": {"openia": {}, "lab": {"module": "no_such_package.lab:mount"},'
+        ' "ok": {"module": "replay"}},'
+        ' "provider": {"module": "anthropik"}, "serer": {}}',
+        encoding="utf-8",
+    )
+    found = json.loads(check("--config", str(path), "--json").stdout)["problems"]
+    assert [(each["path"], each["code"]) for each in found] == [
+        ("serer", "config_unknown_key"),
+        ("providers.openia.module", "config_invalid_provider_module"),
+        ("providers.lab.module", "config_invalid_provider_module"),
+        ("provider.module", "config_invalid_provider_module"),
+    ]
+    assert "Did you mean 'openai'" in found[1]["remedy"]
+    assert "'anthropic'" in found[3]["remedy"]
+
+
+def test_checking_modules_imports_none(path: Path, tmp_path: Path) -> None:
+    """A plug-in's code does not run, nor is an HTTP client loaded."""
+    (tmp_path / "loud_plugin.py").write_text("raise SystemExit('imported')")
+    path.write_text('{"providers": {"openai": {}, "loud": {"module": "loud_plugin:mount"}}}')
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "trio_agent", "config", "check", "--config", str(path)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert loaded.isdisjoint({"trio", "httpx", "httpcore2", "quart", "loud_plugin"})

@@ -136,6 +136,25 @@ def test_a_wrong_configuration_is_exit_code_2(run: Run) -> None:
 # --- as a process -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("provider", "place"),
+    [
+        ({"module": "nonesuch"}, "provider.module"),
+        ({"module": "openai"}, "provider.config.api_key"),
+        ({"module": "replay", "config": {"models": []}}, "provider"),
+        ({"module": "openai", "config": {"api_key": "${NOT_SET_ANYWHERE}"}}, "provider.config.api_key"),
+    ],
+)
+def test_a_problem_of_the_provider_stands_where_it_was_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch, provider: dict[str, Any], place: str
+) -> None:
+    """The report names the keys of the file, not those that `run` makes of them."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    result = run("run", "Hello", config={"provider": provider})
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"{place}: "), result.stderr
+
+
 def test_a_pipe_gets_no_escape_codes(tmp_path: Path) -> None:
     """Bytes out are the answer in UTF-8."""
     path = str(write_config(tmp_path, REPLAY))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import socket
 import stat
@@ -71,6 +73,65 @@ def test_all_boot_problems_at_once(tmp_path: Path) -> None:
     assert "[config_invalid_provider_module]" in blocks["providers.nope.module"]
     assert "OPENAI_API_KEY" in blocks["providers.openai.config.api_key"]
     assert "models" in blocks["providers.replay.config.modles"]
+
+
+def test_the_file_the_address_and_the_boot_in_one_report(refused: Refused, tmp_path: Path) -> None:
+    """What is wrong in the file hides nothing of what only trying shows: all is told, and each once."""
+    (tmp_path / "no-database").mkdir()
+    config = {
+        "serer": {},
+        "server": {"turn_timeout": "soon"},
+        "providers": {
+            "unset": {"module": "chat-completions", "config": {"api_key": "${NOT_SET_ANYWHERE}"}},
+            "openia": {},
+            "dead": {"module": "chat-completions", "config": {"base_url": "http://127.0.0.1:1/v1"}},
+            "fine": {"module": "replay"},
+        },
+        "agent": {"tools": ["no_such_module:tool"]},
+        "routing": {
+            "aliases": {"a": "fine/demoo", "b": "dead/any", "c": "unset/any", "d": "any", "e": "fine/demo"},
+            "roles": {"r": ["a", "fine/nope", "e", "dead/any"], "s": 7},
+        },
+        "store": {"url": f"sqlite://{tmp_path}/no-database"},
+    }
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        text = refused(config, "--port", str(taken.getsockname()[1]))
+    blocks = [block.splitlines() for block in text.strip().split("\n\n")]
+    assert [lines[0].partition(": ")[0] for lines in blocks] == [
+        "serer",
+        "server.turn_timeout",
+        "providers.unset.config.api_key",
+        "routing.roles.s",
+        "--bind, --port",
+        "agent.tools[0]",
+        "providers.openia.module",
+        "providers.dead",
+        "routing.aliases.a",
+        "routing.roles.r[1]",
+        "store.url",
+    ]
+    assert all(len(lines[-1]) > len("  fix: ") and lines[-1].startswith("  fix: ") for lines in blocks), text
+    assert "  fix: see the message" not in text
+
+
+def test_a_weak_key_is_told_beside_the_boot(refused: Refused) -> None:
+    """The key of the file, too; where the file's key cannot be known, nothing is said of it."""
+    config = {"providers": {"nope": {}}, "server": {"api_key": "changeme"}}
+    text = refused(config, "--bind", "0.0.0.0")
+    assert text.index("[config_weak_key]") < text.index("[config_invalid_provider_module]")
+    config["server"] = {"api_key": "${NOT_SET_ANYWHERE}"}
+    text = refused(config, "--bind", "0.0.0.0")
+    assert "[config_missing_variable]" in text
+    assert "[config_insecure_binding]" not in text
+    assert "[config_invalid_provider_module]" in text
+
+
+def test_an_unusable_home_hides_nothing(refused: Refused, tmp_path: Path) -> None:
+    """The folder is one problem among the others."""
+    (tmp_path / "file").write_text("")
+    text = refused({"providers": {"nope": {}}}, TRIO_AGENT_HOME=str(tmp_path / "file"))
+    assert "[config_home_unusable]" in text
+    assert "[config_invalid_provider_module]" in text
 
 
 @pytest.mark.parametrize(
@@ -180,3 +241,25 @@ def test_a_signal_while_booting_ends_the_boot(tmp_path: Path) -> None:
         finally:
             process.kill()
             process.wait()
+
+
+def test_a_signal_before_the_boot_is_heard(tmp_path: Path) -> None:
+    """While the configuration is being read already: the process ends in order, not by the signal."""
+    path = tmp_path / "host_config.json"
+    os.mkfifo(path)
+    process = subprocess.Popen(
+        command("serve", "--config", str(path), "--port", "0"),
+        env=environment(tmp_path / "home"),
+        stderr=subprocess.PIPE,
+    )
+    try:
+        with path.open("w") as pipe:  # opens when the server does
+            process.send_signal(signal.SIGTERM)
+            pipe.write(json.dumps(REPLAY))
+        _, errors = process.communicate(timeout=10)
+        assert process.returncode == 0, errors
+        assert b"Traceback" not in errors
+        assert b"trio-agent serves" not in errors
+    finally:
+        process.kill()
+        process.wait()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from trio_agent.config.load import load_config, parse_config
-from trio_agent.config.problems import ConfigError
-from trio_agent.config.schema import Config, ProviderConfig, ServerConfig
+from trio_agent.config.load import Draft, load_config, parse_config, parse_draft
+from trio_agent.config.problems import ConfigError, ConfigProblem
+from trio_agent.config.schema import Config, ConfigFile, ProviderConfig, ServerConfig
 from trio_agent.config.source import MAX_BYTES
 from trio_agent.statemachine.money import Price
 
@@ -164,3 +164,56 @@ def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(path, {})
     assert [problem.code for problem in caught.value.problems] == ["config_unreadable"]
+
+
+DRAFTS: list[tuple[dict[str, Any], dict[str, Any], list[tuple[str, ...]]]] = [
+    ({"serer": 1, "agent": {"max_model_calls": 3}}, {"agent": {"max_model_calls": 3}}, [("serer",)]),
+    ({"server": {"foo": 1, "max_depth": 9}}, {"server": {"max_depth": 9}}, [("server", "foo")]),
+    (
+        {"providers": {"a": {"config": {"x": {"y": "${UNSET}"}}}, "b": {"module": "replay"}}},
+        {"providers": {"b": {"module": "replay"}}},
+        [("providers", "a")],
+    ),
+    ({"provider": {"config": {}}}, {}, [("provider",)]),
+    ({"providers": 5}, {}, [("providers",)]),
+    (
+        {"routing": {"aliases": {"a": 5, "b": "x"}, "roles": {"r": ["x", ""], "s": ["x"]}}},
+        {"routing": {"aliases": {"b": "x"}, "roles": {"s": ["x"]}}},
+        [("routing", "aliases", "a"), ("routing", "roles", "r")],
+    ),
+    ({"host_tools": [{"name": "a"}, {"name": ""}]}, {}, [("host_tools",)]),
+    (
+        {"agent": {"tools": ["a:b", 7], "tool_timeout": 3}},
+        {"agent": {"tool_timeout": 3}},
+        [("agent", "tools")],
+    ),
+    ({"store": {"url": "mysql://x"}}, {}, [("store", "url")]),
+]
+
+
+@pytest.mark.parametrize(("source", "sound", "left_out"), DRAFTS, ids=lambda value: str(value)[:40])
+def test_a_draft_has_what_is_sound(
+    source: dict[str, Any], sound: dict[str, Any], left_out: list[tuple[str, ...]]
+) -> None:
+    """What is wrong is left out, with as little around it as makes sense, and it is said to be missing."""
+    draft = parse_draft(source, {})
+    config = parse_config(sound, {})
+    assert draft.config is not None
+    assert {name: getattr(draft.config, name) for name in ConfigFile.__struct_fields__} == {
+        name: getattr(config, name) for name in ConfigFile.__struct_fields__
+    }
+    assert list(draft.left_out) == left_out
+    assert all(draft.lacks(*place) for place in left_out)
+    assert all(draft.lacks(*place[:1]) for place in left_out)
+    with pytest.raises(ConfigError):
+        draft.whole()
+
+
+def test_more_problems_join_a_draft() -> None:
+    """They stand behind its own, and keep it from being used."""
+    draft = parse_draft({"serer": 1}, {})
+    more = ConfigProblem("address_unusable", "--bind", "no")
+    assert draft.with_problems([more]).problems == (*draft.problems, more)
+    with pytest.raises(ConfigError):
+        Draft(Config()).with_problems([more]).whole()
+    assert Draft(Config()).whole() == Config()

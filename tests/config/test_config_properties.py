@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_agent.config.describe import keys
-from trio_agent.config.load import parse_config
+from trio_agent.config.load import parse_config, parse_draft
 from trio_agent.config.mask import masked
 from trio_agent.config.problems import ConfigError, render_problems
 from trio_agent.config.schema import Config
@@ -88,3 +88,15 @@ def test_the_report_is_the_same_each_time(value: dict[str, Any]) -> None:
         except ConfigError as error:
             reports.append(str(error))
     assert len(set(reports)) <= 1
+
+
+@given(NEAR_MISSES)
+def test_what_is_sound_can_be_tried(value: dict[str, Any]) -> None:
+    """However much is wrong, the rest makes a configuration, and says what it lacks."""
+    draft = parse_draft(json.dumps(value), {})
+    assert draft.config is not None
+    assert bool(draft.problems) == bool(draft.left_out)
+    for provider_id in value.get("providers") or {}:
+        if isinstance(value["providers"], dict):
+            there = provider_id in draft.config.providers
+            assert there or draft.lacks("providers", provider_id)

@@ -258,6 +258,7 @@ async def test_a_request_without_all_results_is_refused_and_the_turn_waits_on() 
         assert (refused.status, refused.error["code"]) == (400, "invalid_tool_results")
         assert calls[1]["id"] in refused.error["message"]
         assert calls[0]["id"] not in refused.error["message"]
+        assert refused.headers["x-turn-id"] == first.headers["x-turn-id"]
         second = await app.ask({**body, "messages": [*history, *results]})
         assert (second.status, second.headers["x-turn-id"]) == (200, first.headers["x-turn-id"])
 

@@ -351,3 +351,15 @@ async def test_leaving_cancels_the_turn(stream: bool, delay: float, autojump_clo
         assert app.agent.active_turns == 0
         outcomes = [(row.outcome, row.reason) for row in app.store.turns.values()]
         assert outcomes == [("cancelled", "client_disconnected")]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_without_end_is_cut(stream: bool) -> None:
+    """`agent.max_answer_chars` reaches the turn: a failure, streamed or not, and never a whole answer."""
+    config = replay(words=10_000) | {"agent": {"max_answer_chars": 1000}}
+    async with chat_app(config) as app:
+        answer = await app.say(model="long", stream=stream)
+        error = failed_stream(answer)[1] if stream else answer.error
+        assert error["code"] == "upstream_error"
+        assert "agent.max_answer_chars" in error["message"]
+        assert len(answer.body) < 500_000

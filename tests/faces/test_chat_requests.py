@@ -72,6 +72,16 @@ OPTIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     # What stands for the default is no wish.
     ({"n": 1, "logprobs": False, "top_logprobs": 0, "modalities": ["text"], "functions": []}, {}),
     ({"stream_options": {"include_usage": True}, "function_call": "none"}, {}),
+    # What has a meaning of ours goes on as it came, too: nobody knows what this provider speaks.
+    ({"top_k": 7}, {"top_k": 7, "extra": {"top_k": 7}}),
+    (
+        {"reasoning": {"effort": "low", "exclude": True}},
+        {"reasoning_effort": "low", "extra": {"reasoning": {"effort": "low", "exclude": True}}},
+    ),
+    (
+        {"thinking": {"type": "enabled", "budget_tokens": 2000}},
+        {"reasoning_budget": 2000, "extra": {"thinking": {"type": "enabled", "budget_tokens": 2000}}},
+    ),
     # Unknown fields go on as they are, for an upstream that speaks the same format.
     (
         {"enable_thinking": True, "guided": {"deep": [1, None, "x"]}},
@@ -322,7 +332,14 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"temperature": "hot"}, "invalid_request", "temperature"),
     ({"stream": "yes"}, "invalid_request", "stream"),
     ({"stop": [1]}, "invalid_request", "stop[0]"),
-    ({"metadata": {"a": 1}}, "invalid_request", "metadata"),
+    ({"metadata": {"b": "x", "a": 1}}, "invalid_request", "metadata.a"),
+    ({"logit_bias": {"7": 1, "8": None}}, "invalid_request", "logit_bias.8"),
+    ({"top_k": "many"}, "invalid_request", "top_k"),
+    ({"reasoning": "high"}, "invalid_request", "reasoning"),
+    ({"reasoning": {"effort": 3}}, "invalid_request", "reasoning.effort"),
+    ({"reasoning": {"max_tokens": "3"}}, "invalid_request", "reasoning.max_tokens"),
+    ({"thinking": {"type": "perhaps"}}, "invalid_request", "thinking.type"),
+    ({"thinking": {"budget_tokens": True, "type": "enabled"}}, "invalid_request", "thinking.budget_tokens"),
     ({"response_format": {"type": "xml"}}, "invalid_request", "response_format.type"),
     ({"response_format": {"type": "json_schema"}}, "invalid_request", "response_format.json_schema"),
     ({"tools": [WEATHER, WEATHER]}, "invalid_request", "tools[1].function.name"),

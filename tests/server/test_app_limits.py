@@ -52,7 +52,7 @@ def test_every_limit_of_the_server_is_told(name: str) -> None:
     assert shown(f"server.{name}") == getattr(SERVER, name)
 
 
-@pytest.mark.parametrize("name", ["max_model_calls", "max_cost_usd", "tool_timeout"])
+@pytest.mark.parametrize("name", ["max_model_calls", "max_cost_usd", "max_answer_chars", "tool_timeout"])
 def test_every_limit_of_the_agent_is_told(name: str) -> None:
     """The same for `agent`."""
     assert shown(f"agent.{name}") == getattr(AGENT, name)

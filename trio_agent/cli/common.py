@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from trio_agent.config.load import load_config
-from trio_agent.config.problems import ConfigError, ConfigProblem
+from trio_agent.config.load import Draft, load_draft
+from trio_agent.config.problems import ConfigProblem
 from trio_agent.config.schema import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,20 +38,22 @@ def read_config(path: Path | None) -> Config:
     Raises:
         ConfigError: it was pointed at none, or at one with problems.
     """
-    if path is None:
-        raise ConfigError(
-            [
-                ConfigProblem(
-                    "config_unreadable",
-                    "",
-                    "no configuration was given",
-                    expected="a JSON file",
-                    remedy="pass --config PATH or set TRIO_AGENT_CONFIG; the smallest file is "
-                    '{"providers": {"replay": {}}}',
-                )
-            ]
-        )
-    return load_config(path, os.environ)
+    return read_draft(path).whole()
+
+
+def read_draft(path: Path | None) -> Draft:
+    """The same with its problems, for a command that goes on to look for more."""
+    if path is not None:
+        return load_draft(path, os.environ)
+    problem = ConfigProblem(
+        "config_unreadable",
+        "",
+        "no configuration was given",
+        expected="a JSON file",
+        remedy="pass --config PATH or set TRIO_AGENT_CONFIG; the smallest file is "
+        '{"providers": {"replay": {}}}',
+    )
+    return Draft(None, (problem,))
 
 
 def log_to_stderr(level: str) -> None:

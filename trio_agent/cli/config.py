@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 
 import click
 import msgspec
 
-from trio_agent.config.load import load_config
+from trio_agent.config.load import Draft, load_draft
 from trio_agent.config.mask import masked
-from trio_agent.config.problems import ConfigError
+from trio_agent.config.problems import ConfigError, ConfigProblem, KeyPath, render_path
+from trio_agent.providers.modules import ProviderModuleError, find_mount, installed_modules
 
 
 @click.group()
@@ -34,10 +37,12 @@ def config() -> None:
 def check(ctx: click.Context, path: Path, as_json: bool) -> None:
     """Check a configuration and print it with every default filled in and secrets masked.
 
-    Finds everything that can be known without starting a provider. Exits with 2 if anything is wrong.
+    Finds what can be known without starting anything: `serve` also tries the providers, tools, store and
+    address. Exits with 2 if anything is wrong.
     """
+    draft = load_draft(path, os.environ)
     try:
-        found = load_config(path, os.environ)
+        found = draft.with_problems(_unknown_modules(draft)).whole()
     except ConfigError as error:
         if not as_json:
             raise
@@ -46,6 +51,39 @@ def check(ctx: click.Context, path: Path, as_json: bool) -> None:
     shown = masked(found)
     _print({"valid": True, "problems": [], "config": shown} if as_json else shown)
     click.echo(f"{path}: all is well", err=True)
+
+
+def _unknown_modules(draft: Draft) -> list[ConfigProblem]:
+    """The modules that no distribution declares and that cannot be imported either. Imports none that can."""
+    if draft.config is None:
+        return []
+    named: list[tuple[KeyPath, str]] = [
+        (("providers", name), each.module) for name, each in draft.config.providers.items()
+    ]
+    if draft.config.provider is not None:
+        named.append((("provider",), draft.config.provider.module))
+    installed = installed_modules()
+    problems: list[ConfigProblem] = []
+    for path, name in named:
+        if name in installed or _is_importable(name):
+            continue
+        try:
+            find_mount(name, installed)
+        except ProviderModuleError as error:
+            where = render_path((*path, "module"))
+            problems.append(
+                ConfigProblem("config_invalid_provider_module", where, error.message, remedy=error.remedy)
+            )
+    return problems
+
+
+def _is_importable(name: str) -> bool:
+    """Whether there is a package that could hold the module; to look further would run its code."""
+    package = re.split("[.:]", name, maxsplit=1)[0]
+    try:
+        return package.isidentifier() and importlib.util.find_spec(package) is not None
+    except ValueError:  # a module without a specification, such as `__main__`
+        return True
 
 
 def _print(value: object) -> None:

@@ -11,8 +11,8 @@ import msgspec
 import trio
 
 from trio_agent.agent import open_agent
-from trio_agent.cli.common import config_option, log_to_stderr, read_config
-from trio_agent.config.schema import Config
+from trio_agent.cli.common import config_option, log_to_stderr, read_draft
+from trio_agent.config.load import Draft
 from trio_agent.faces.models import entry
 
 _HEAD = ("model", "provider", "context", "input $/M", "output $/M", "tier", "capabilities")
@@ -29,7 +29,7 @@ def models(action: str | None, config_path: Path | None, as_json: bool) -> None:
     """
     del action  # a synonym
     log_to_stderr("warning")
-    entries = trio.run(_entries, read_config(config_path))
+    entries = trio.run(_entries, read_draft(config_path))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(entries), indent=2).decode())
         return
@@ -39,7 +39,7 @@ def models(action: str | None, config_path: Path | None, as_json: bool) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-async def _entries(config: Config) -> list[dict[str, Any]]:
+async def _entries(config: Draft) -> list[dict[str, Any]]:
     async with open_agent(config) as agent:
         return [entry(agent, ref) for ref in agent.models()]
 

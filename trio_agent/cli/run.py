@@ -10,8 +10,10 @@ import msgspec
 import trio
 
 from trio_agent.agent import Agent, open_agent
-from trio_agent.cli.common import config_option, log_to_stderr, read_config
-from trio_agent.config.schema import Config, ProviderConfig, RoutingConfig
+from trio_agent.cli.common import config_option, log_to_stderr, read_draft
+from trio_agent.config.load import Draft
+from trio_agent.config.problems import ConfigError, ConfigProblem
+from trio_agent.config.schema import ProviderConfig, RoutingConfig
 from trio_agent.errors import AgentError
 from trio_agent.statemachine.conversation import Message, Text
 from trio_agent.statemachine.events import RefusalDelta, TextDelta
@@ -41,9 +43,12 @@ def run(
     if model is not None and role is not None:
         raise click.UsageError("name a --model or a --role, not both")
     log_to_stderr("warning")
-    config = _with_own_provider(read_config(config_path))
+    draft = _with_own_provider(read_draft(config_path))
     messages = _messages(system, _read_prompt(prompt))
-    trio.run(_run, config, messages, model, role, as_json, no_stream)
+    try:
+        trio.run(_run, draft, messages, model, role, as_json, no_stream)
+    except ConfigError as error:
+        raise ConfigError([_as_written(each, draft) for each in error.problems]) from None
 
 
 def _read_prompt(prompt: str | None) -> str:
@@ -64,12 +69,27 @@ def _messages(system: str | None, prompt: str) -> list[Message]:
     return [*messages, Message("user", (Text(prompt),))]
 
 
-def _with_own_provider(config: Config) -> Config:
+def _with_own_provider(draft: Draft) -> Draft:
     """`provider`, where it is set, is the only one that `run` uses; routes lead to the others."""
-    if config.provider is None:
-        return config
+    if draft.lacks("provider"):
+        raise ConfigError(draft.problems)
+    config = draft.config
+    if config is None or config.provider is None:
+        return draft
     own = ProviderConfig(module=config.provider.module, config=config.provider.config)
-    return msgspec.structs.replace(config, providers={config.provider.module: own}, routing=RoutingConfig())
+    alone = msgspec.structs.replace(config, providers={config.provider.module: own}, routing=RoutingConfig())
+    return Draft(alone, draft.problems, tuple(out for out in draft.left_out if out[:1] != ("providers",)))
+
+
+def _as_written(problem: ConfigProblem, draft: Draft) -> ConfigProblem:
+    """A problem of the booted provider at the place where the file has it."""
+    own = draft.config.provider if draft.config else None
+    if own is None or problem in draft.problems:
+        return problem
+    prefix = f"providers.{own.module}"
+    if problem.path != prefix and not problem.path.startswith(f"{prefix}."):
+        return problem
+    return msgspec.structs.replace(problem, path="provider" + problem.path[len(prefix) :])
 
 
 def _default_model(agent: Agent) -> str:
@@ -81,14 +101,14 @@ def _default_model(agent: Agent) -> str:
 
 
 async def _run(
-    config: Config,
+    draft: Draft,
     messages: list[Message],
     model: str | None,
     role: str | None,
     as_json: bool,
     no_stream: bool,
 ) -> None:
-    async with open_agent(config) as agent:
+    async with open_agent(draft) as agent:
         if model is None and role is None:
             model = _default_model(agent)
         async with agent.turn(messages, model=model, role=role) as turn:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import trio
 
-from trio_agent.agent import open_agent
-from trio_agent.cli.common import LEVELS, config_option, log_to_stderr, read_config
-from trio_agent.config.problems import ConfigError, ConfigProblem
-from trio_agent.config.schema import Config
+from trio_agent.cli.common import LEVELS, config_option, log_to_stderr
 from trio_agent.nursery import open_plain_nursery
-from trio_agent.server.app import check_exposure
-from trio_agent.server.app import serve as serve_agent
-from trio_agent.server.listen import ListenError
+
+if TYPE_CHECKING:
+    from trio_agent.agent import Agent
 
 
 @click.command()
@@ -59,42 +56,46 @@ def serve(
     if api_key == "":
         raise click.UsageError("--api-key is empty; leave it out to serve this machine without a key")
     log_to_stderr(log_level)
-    config = read_config(config_path)
-    check_exposure(bind, api_key if api_key is not None else config.server.api_key)
-    try:
-        trio.run(_serve, config, bind, port, api_key)
-    except ListenError as error:
-        raise ConfigError([ConfigProblem("address_unusable", "--bind, --port", str(error))]) from None
+    trio.run(_serve, config_path, bind, port, api_key)
 
 
-async def _serve(config: Config, bind: str, port: int, api_key: str | None) -> None:
-    serving, shutdown = trio.Event(), trio.Event()
+class _Ending:
+    """How far the end is: asked for by `shutdown`; before there is an `agent`, nothing has begun."""
+
+    def __init__(self) -> None:
+        self.shutdown = trio.Event()
+        self.agent: Agent | None = None
+
+    def begin(self, agent: Agent) -> None:
+        self.agent = agent
+
+
+async def _serve(config_path: Path | None, bind: str, port: int, api_key: str | None) -> None:
+    ending = _Ending()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        # Importing the server takes most of the start. A signal must find the receiver all that time.
+        from trio_agent.cli.serving import serve_config
+
         async with open_plain_nursery() as nursery:
-            nursery.start_soon(_watch, signals, serving, shutdown, nursery.cancel_scope)
-            async with open_agent(config) as agent, open_plain_nursery() as inner:
-                bound = await inner.start(
-                    partial(serve_agent, agent, host=bind, port=port, api_key=api_key, shutdown=shutdown)
-                )
-                serving.set()
-                for address in bound:
-                    _announce(address, len(agent.models()))
+            nursery.start_soon(_watch, signals, ending, nursery.cancel_scope)
+            await serve_config(
+                config_path,
+                bind=bind,
+                port=port,
+                api_key=api_key,
+                shutdown=ending.shutdown,
+                on_serving=ending.begin,
+            )
             nursery.cancel_scope.cancel()
 
 
-def _announce(address: tuple[str, int], models: int) -> None:
-    host, port = address
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"trio-agent serves {models} models on http://{shown}:{port}", err=True)
-
-
-async def _watch(
-    signals: AsyncIterator[int], serving: trio.Event, shutdown: trio.Event, scope: trio.CancelScope
-) -> None:
+async def _watch(signals: AsyncIterator[int], ending: _Ending, scope: trio.CancelScope) -> None:
     """The first signal asks for an orderly end, the second for an end; so does the first one of a boot."""
     async for _ in signals:
-        if shutdown.is_set() or not serving.is_set():
+        if ending.agent is None or ending.shutdown.is_set():
+            if ending.agent is not None:
+                ending.agent.end_as("shutdown")
             scope.cancel()
             return
         click.echo("trio-agent is shutting down; a second signal ends it at once", err=True)
-        shutdown.set()
+        ending.shutdown.set()

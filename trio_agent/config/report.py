@@ -48,6 +48,10 @@ class Report:
             problem = ConfigProblem(code, render_path(path), message, expected, suggestion, remedy)
             self._found.append((path, problem))
 
+    def places(self) -> list[KeyPath]:
+        """Where the problems are that `problems` describes one by one."""
+        return [path for path, _ in self._found]
+
     def problems(self) -> list[ConfigProblem]:
         """What was found, by place; a key that is missing comes at the end of its object."""
         ordered = sorted(self._found, key=lambda found: self._rank(found[0]))

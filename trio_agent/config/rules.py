@@ -13,6 +13,8 @@ from .problems import KeyPath
 
 PREFLIGHT_TIMEOUT = 5.0
 MAX_PREFLIGHT_TIMEOUT = 60.0
+MAX_REQUEST_BYTES = 10 << 20
+MAX_BODY_BYTES_IN_FLIGHT = 256 << 20
 
 
 class Objection(NamedTuple):
@@ -93,7 +95,29 @@ def tool_parameters(schema: dict[str, Any]) -> Iterator[Objection]:
         )
 
 
-def preflight_bound(server: dict[str, Any]) -> Iterator[Objection]:
+def server_bounds(server: dict[str, Any]) -> Iterator[Objection]:
+    """What two keys of `server` say together."""
+    yield from _preflight_bound(server)
+    yield from _body_bound(server)
+
+
+def _body_bound(server: dict[str, Any]) -> Iterator[Objection]:
+    """The largest request fits into what all requests may take."""
+    largest = server.get("max_request_bytes", MAX_REQUEST_BYTES)
+    room = server.get("max_body_bytes_in_flight", MAX_BODY_BYTES_IN_FLIGHT)
+    if not all(isinstance(value, int) and not isinstance(value, bool) for value in (largest, room)):
+        return
+    if room < largest:
+        said = "max_body_bytes_in_flight" if "max_body_bytes_in_flight" in server else "max_request_bytes"
+        yield Objection(
+            "`max_request_bytes` is above `max_body_bytes_in_flight`, so that no such request could be read",
+            "`max_body_bytes_in_flight` at least as large as `max_request_bytes`",
+            "raise the one or lower the other",
+            (said,),
+        )
+
+
+def _preflight_bound(server: dict[str, Any]) -> Iterator[Objection]:
     """The most a request may ask for is no less than what it gets without asking."""
     wait = server.get("preflight_timeout", PREFLIGHT_TIMEOUT)
     bound = server.get("max_preflight_timeout", MAX_PREFLIGHT_TIMEOUT)

@@ -106,7 +106,12 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     host_tool_ttl: Seconds = 900.0
     in_stream_errors: Literal["event", "content", "both"] = "event"
     stream_default: bool = False
-    max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 30, extra={"unit": "bytes"})] = 10 << 20
+    max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 30, extra={"unit": "bytes"})] = (
+        rules.MAX_REQUEST_BYTES
+    )
+    max_body_bytes_in_flight: Annotated[int, Meta(ge=1, le=1 << 40, extra={"unit": "bytes"})] = (
+        rules.MAX_BODY_BYTES_IN_FLIGHT
+    )
     max_header_bytes: Annotated[int, Meta(ge=256, le=1 << 20, extra={"unit": "bytes"})] = 65536
     max_depth: Annotated[int, Meta(ge=1, le=256)] = 64
     max_parts: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
@@ -130,6 +135,7 @@ class AgentConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     system_prompt: str | None = None
     max_model_calls: Annotated[int, Meta(ge=1, le=10_000)] = 24
     max_cost_usd: Usd | None = None
+    max_answer_chars: Annotated[int, Meta(ge=1000, le=1_000_000_000)] = 8_000_000
     tool_timeout: Seconds = 60.0
     tools: Annotated[tuple[ToolSource, ...], Meta(extra={"rule": rules.no_repeats})] = ()
 
@@ -189,7 +195,7 @@ class ConfigFile(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     providers: dict[ProviderId, ProviderConfig] = {}
     provider: RunProvider | None = None
-    server: Annotated[ServerConfig, Meta(extra={"rule": rules.preflight_bound})] = ServerConfig()
+    server: Annotated[ServerConfig, Meta(extra={"rule": rules.server_bounds})] = ServerConfig()
     agent: AgentConfig = AgentConfig()
     host_tools: Annotated[tuple[HostTool, ...], Meta(extra={"rule": rules.no_repeated_names})] = ()
     routing: RoutingConfig = RoutingConfig()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from trio_agent.agent import Agent
+from trio_agent.config.schema import ServerConfig
 from trio_agent.errors import AgentError
 from trio_agent.faces.answer import Send, turn_headers
 from trio_agent.faces.chat_sinks import CollectSink, StreamSink, Style
@@ -11,9 +14,20 @@ from trio_agent.providers.contract import NamedTool, Options, ResponseFormat, To
 from trio_agent.statemachine.conversation import Tool
 from trio_agent.turn.request import TurnRequest
 from trio_agent.wire import chat_request as wire
-from trio_agent.wire.body import decode
+from trio_agent.wire.body import decode, without_mark
 
 FACE = "chat"
+
+
+class Decoded(Struct, frozen=True):
+    """A request in no wire's format, and what of it is this face's business.
+
+    `hosted` are the types of the vendor-hosted tools that were left out of it.
+    """
+
+    request: TurnRequest
+    hosted: tuple[str, ...]
+    include_usage: bool
 
 
 async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
@@ -23,22 +37,15 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
         AgentError: nothing has been sent; it is the answer.
     """
     server = agent.config.server
-    body = decode(incoming.body, wire.CHAT_REQUEST, max_depth=server.max_depth)
-    parts = wire.count_parts(body)
-    if parts > server.max_parts:
-        raise AgentError(
-            "too_many_parts",
-            f"The request holds {parts} messages, parts and tools; at most {server.max_parts} are allowed.",
-            param="messages",
-        )
-    request, ignored = turn_request(body, incoming, stream_default=server.stream_default)
+    decoded = _decoded(incoming, server)
+    request = decoded.request
     admitted = await agent.admit(request)
     style = Style(
         response_id=agent.world.new_id("chatcmpl-"),
         created=int(agent.world.now()),
         model=admitted.model,
-        headers=turn_headers(admitted.turn_id, [*ignored, *admitted.hidden]),
-        include_usage=bool(body.stream_options and body.stream_options.include_usage),
+        headers=turn_headers(admitted.turn_id, [*decoded.hosted, *admitted.ignored, *admitted.hidden]),
+        include_usage=decoded.include_usage,
         progress=incoming.headers.get("x-tool-progress", "").lower() == "true",
         errors=server.in_stream_errors,
     )
@@ -46,10 +53,31 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     await agent.run(admitted, sink)
 
 
-def turn_request(
-    body: wire.ChatRequest, incoming: Incoming, *, stream_default: bool
-) -> tuple[TurnRequest, tuple[str, ...]]:
-    """The request in no wire's format, and the hosted tools that were left out of it.
+def _decoded(incoming: Incoming, server: ServerConfig) -> Decoded:
+    """The request, decoded; its bytes and their first form are let go of with this frame.
+
+    Raises:
+        AgentError: what is wrong with it.
+    """
+    with incoming.body.opened() as whole:
+        raw = without_mark(whole)
+        body = decode(raw, wire.CHAT_REQUEST, max_depth=server.max_depth)
+        parts = wire.count_parts(body)
+        if parts > server.max_parts:
+            raise AgentError(
+                "too_many_parts",
+                f"The request holds {parts} messages, parts and tools; "
+                f"at most {server.max_parts} are allowed.",
+                param="messages",
+            )
+        return turn_request(body, raw, incoming, stream_default=server.stream_default)
+
+
+def turn_request(body: wire.ChatRequest, raw: bytes, incoming: Incoming, *, stream_default: bool) -> Decoded:
+    """The request in no wire's format.
+
+    Args:
+        raw: the bytes of `body`.
 
     Raises:
         AgentError: what cannot be carried, by name.
@@ -63,14 +91,14 @@ def turn_request(
         role=body.routing_hint.role if body.routing_hint else None,
         messages=wire.conversation(body.messages),
         tools=tools,
-        options=_options(body, choice, incoming.body),
+        options=_options(body, choice, raw),
         stream=wants_stream(body.stream, incoming.headers, default=stream_default),
         owner=incoming.owner,
         session_id=session_of(incoming.headers),
         preflight=preflight_of(incoming.headers),
         notes=tuple(f"the hosted tool {kind} was left out" for kind in hosted),
     )
-    return request, hosted
+    return Decoded(request, hosted, bool(body.stream_options and body.stream_options.include_usage))
 
 
 def _refuse_what_cannot_be_carried(body: wire.ChatRequest) -> None:

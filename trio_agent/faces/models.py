@@ -17,7 +17,10 @@ _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
 def listing(agent: Agent, headers: Mapping[str, str]) -> bytes:
-    """All models, aliases and roles among them, in the shape that the caller's client expects."""
+    """All models in the shape that the caller's client expects. OpenAI's has the aliases too.
+
+    Roles are not listed: they are asked for in a field of their own, not as `model`.
+    """
     anthropic = "anthropic-version" in headers
     entries = [_anthropic(ref, agent) if anthropic else _openai(ref, agent) for ref in agent.models()]
     if anthropic:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from msgspec import Struct
 
@@ -14,12 +15,39 @@ SERVER_KEY_OWNER = "server"
 _LABEL_LIMIT = 256
 
 
+class RawBody:
+    """The bytes of a request. A turn lives long, and they need not: whoever decodes them lets go of them."""
+
+    __slots__ = ("_data", "_let_go")
+
+    def __init__(self, data: bytes, let_go: Callable[[], None] = lambda: None) -> None:
+        """`let_go` is called, once, when the bytes are not needed any more."""
+        self._data: bytes | None = data
+        self._let_go = let_go
+
+    @contextmanager
+    def opened(self) -> Iterator[bytes]:
+        """The bytes, inside the block and never again; keep no reference to them."""
+        if self._data is None:
+            raise RuntimeError("the body of this request has been let go of")
+        try:
+            yield self._data
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the bytes, if that has not happened."""
+        if self._data is not None:
+            self._data = None
+            self._let_go()
+
+
 class Incoming(Struct, frozen=True):
     """A request as the faces see it: header names in lower case, the whole body, the caller's key."""
 
     path: str
     headers: Mapping[str, str]
-    body: bytes
+    body: RawBody
     owner: str
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -25,9 +25,10 @@ from trio_agent.faces.answer import (
     send_error,
     turn_headers,
 )
-from trio_agent.faces.request import Incoming, authenticate
+from trio_agent.faces.request import Incoming, RawBody, authenticate
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.asgi import TurnApp, TurnResponse
+from trio_agent.server.bodies import BodyBudget
 from trio_agent.server.connection import HttpLimits
 from trio_agent.server.listen import open_listeners, serve_asgi
 
@@ -53,11 +54,14 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
     def caller() -> str:
         return authenticate(_headers(), api_key)
 
+    budget = BodyBudget(
+        server.max_body_bytes_in_flight, most_each=server.max_request_bytes, timeout=server.body_timeout
+    )
+
     async def turn(respond: Respond) -> TurnResponse:
         owner = caller()
-        body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-        incoming = Incoming(request.path, _headers(), body, owner)
-        return TurnResponse(partial(_run, respond, agent, incoming))
+        read = partial(budget.read, request.body, request.content_length)
+        return TurnResponse(partial(_run, respond, agent, request.path, _headers(), owner, read))
 
     @app.post("/v1/chat/completions")
     async def chat_completions() -> TurnResponse:
@@ -115,9 +119,22 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
     return app
 
 
-async def _run(respond: Respond, agent: Agent, incoming: Incoming, send: Send) -> None:
+async def _run(
+    respond: Respond,
+    agent: Agent,
+    path: str,
+    headers: Mapping[str, str],
+    owner: str,
+    read: Callable[[], Awaitable[RawBody]],
+    send: Send,
+) -> None:
+    """One request of a face's. The body is read in the frame that also lets go of it, whatever happens."""
     try:
-        await respond(agent, incoming, send)
+        incoming = Incoming(path, headers, await read(), owner)
+        try:
+            await respond(agent, incoming, send)
+        finally:
+            incoming.body.close()
     except AgentError as error:
         await send_error(send, error, [] if error.turn_id is None else turn_headers(error.turn_id, ()))
 
@@ -213,16 +230,37 @@ async def serve(
     """
     key = api_key if api_key is not None else agent.config.server.api_key
     check_exposure(host, key)
-    listeners = await open_listeners(host, port)
+    await serve_on(
+        agent,
+        await open_listeners(host, port),
+        api_key=key,
+        shutdown=trio.Event() if shutdown is None else shutdown,
+        task_status=task_status,
+    )
+
+
+async def serve_on(
+    agent: Agent,
+    listeners: list[trio.SocketListener],
+    *,
+    api_key: str | None,
+    shutdown: trio.Event,
+    task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """`serve` on sockets that listen already. They are closed when this returns.
+
+    Args:
+        api_key: what callers must bring; that it is fit for the address has been seen to.
+    """
     addresses = [_address(listener) for listener in listeners]
     async with open_plain_nursery() as nursery:
         await nursery.start(
             partial(
                 serve_asgi,
-                create_app(agent, api_key=key),
+                create_app(agent, api_key=api_key),
                 listeners,
                 limits=http_limits(agent),
-                shutdown=trio.Event() if shutdown is None else shutdown,
+                shutdown=shutdown,
                 grace=agent.config.server.shutdown_grace,
                 on_grace_over=agent.stop_turns,
                 on_draining=agent.drain,

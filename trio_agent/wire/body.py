@@ -6,6 +6,7 @@ everything that is no bracket are removed, then innermost pairs, once for each l
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Final, TypeVar
 
@@ -24,7 +25,16 @@ _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 # Both kinds as one: a pass then takes off exactly one level. Crossed pairs are the decoder's business.
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_GOT = re.compile(r"got `(\w+)`")
+_SHOWN_KEY = 40
+_HALF = "a `\\u` escape is half of a surrogate pair"
 _PLACE = re.compile(r"^(?P<what>.*) - at `(?P<path>[^`]*)`$", re.DOTALL)
+
+
+def without_mark(body: bytes) -> bytes:
+    """The body without a byte order mark, which JSON must not have and some clients send (RFC 8259, 8.1)."""
+    return body.removeprefix(b"\xef\xbb\xbf")
 
 
 def check_shape(body: bytes, max_depth: int) -> None:
@@ -69,22 +79,57 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], *, max_depth: int) -> 
             body.decode()  # the decoder does not look into what it skips
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        what, param = describe(error)
+        what, param = describe(error, body)
         where = f" at {param}" if param else ""
         raise AgentError("invalid_request", f"{what}{where}.", param=param or None) from None
     except msgspec.DecodeError as error:
-        raise AgentError("invalid_request", f"The body is not valid JSON: {error}.") from None
+        why = _HALF if _ends_in_half(error, body) else error
+        raise AgentError("invalid_request", f"The body is not valid JSON: {why}.") from None
     except UnicodeDecodeError:
         raise AgentError("invalid_request", "The body is not valid UTF-8.") from None
     except RecursionError:
         raise AgentError("request_too_deep", "The JSON of the request nests too deeply.") from None
 
 
-def describe(error: msgspec.ValidationError) -> tuple[str, str]:
+def describe(error: msgspec.ValidationError, body: bytes) -> tuple[str, str]:
     """What a decoder complains of, and the place in the request as `messages[0].role`."""
     found = _PLACE.match(str(error))
     if found is None:
         return str(error), ""
+    path = found["path"].removeprefix("$").removeprefix(".")
+    if path.endswith("[...]"):
+        path = _with_key(path.removesuffix("[...]"), found["what"], body)
     # A value of an object has no name here: `metadata[...]`.
-    path = found["path"].removeprefix("$").removeprefix(".").replace("[...]", "")
-    return found["what"], path
+    return found["what"], path.replace("[...]", "")
+
+
+def _with_key(path: str, what: str, body: bytes) -> str:
+    """The path of an object with the key of its first value that is of the kind complained of."""
+    got = _GOT.search(what)
+    try:
+        value = msgspec.json.decode(body)
+        for name, index in _STEP.findall(path):
+            value = value[name] if name else value[int(index)]
+        keys = [key for key, each in value.items() if got is not None and _kind(each) == got[1]]
+    except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError):
+        return path  # a number too large to be read untyped, or a key given twice
+    return f"{path}.{keys[0][:_SHOWN_KEY]}" if keys else path
+
+
+def _kind(value: object) -> str:
+    """The decoder's word for the type of a JSON value."""
+    if value is None:
+        return "null"
+    kind = type(value)
+    return "array" if kind is list else "object" if kind is dict else kind.__name__
+
+
+def _ends_in_half(error: msgspec.DecodeError, body: bytes) -> bool:
+    """Whether what the decoder takes for a cut text is a half character shortly before its end."""
+    if "truncated" not in str(error):
+        return False
+    try:
+        json.loads(body)  # takes half characters
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,7 +1,8 @@
 """Chat Completions requests: what clients send, as structs, and as our conversation.
 
 Fields follow OpenAI's `CompletionCreateParams`. Unknown fields are accepted; the face passes them on where
-the upstream speaks the same format.
+the upstream speaks the same format. `VENDORS_OWN` fields are no part of OpenAI's format, but of what servers
+like it take: they go the same way, and have a meaning elsewhere too.
 """
 
 from __future__ import annotations
@@ -130,8 +131,12 @@ class ChatRequest(Struct, kw_only=True):
     safety_identifier: str | None = None
     store: bool | None = None
     routing_hint: RoutingHint | None = None
+    top_k: int | None = None
+    reasoning: Any = None
+    thinking: Any = None
 
 
+VENDORS_OWN = frozenset({"top_k", "reasoning", "thinking"})
 CHAT_REQUEST = msgspec.json.Decoder(ChatRequest)
 _SHOWN_TYPE_LENGTH = 40
 _FIELDS = frozenset(ChatRequest.__struct_fields__)
@@ -139,14 +144,16 @@ _RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def extra_fields(body: bytes) -> dict[str, Any] | None:
-    """The top-level fields that `ChatRequest` does not know, decoded; `None` where there are none.
+    """The top-level fields that only some servers know, decoded; `None` where there are none.
+
+    These are what `ChatRequest` does not know, and its `VENDORS_OWN` where they are not null.
 
     Raises:
         AgentError: one of them holds a number that no program can take.
     """
     unknown: dict[str, Any] = {}
     for name, value in _RAW_FIELDS.decode(body).items():
-        if name in _FIELDS:
+        if name in _FIELDS and (name not in VENDORS_OWN or bytes(value) == b"null"):
             continue
         try:
             unknown[name] = msgspec.json.decode(value)

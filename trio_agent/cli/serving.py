@@ -1,0 +1,85 @@
+"""What `trio-agent serve` does once signals are heard: looks for every problem, or serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import click
+import trio
+
+from trio_agent.agent import Agent, open_agent
+from trio_agent.cli.common import read_draft
+from trio_agent.config.binding import check_binding
+from trio_agent.config.load import Draft
+from trio_agent.config.problems import ConfigProblem
+from trio_agent.nursery import open_plain_nursery
+from trio_agent.server.app import serve_on
+from trio_agent.server.listen import ListenError, open_listeners
+
+
+async def serve_config(
+    path: Path | None,
+    *,
+    bind: str,
+    port: int,
+    api_key: str | None,
+    shutdown: trio.Event,
+    on_serving: Callable[[Agent], None],
+) -> None:
+    """Serve what a configuration declares until `shutdown` is set.
+
+    The address is taken before the providers boot, so that one report has the problems of both.
+
+    Args:
+        on_serving: called once connections are accepted.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
+    draft = read_draft(path)
+    key = api_key
+    if key is None and draft.config is not None:
+        key = draft.config.server.api_key
+    problems = _check_address(draft, bind, key)
+    listeners: list[trio.SocketListener] = []
+    if not problems:
+        try:
+            listeners = await open_listeners(bind, port)
+        except ListenError as error:
+            remedy = "give another --bind or --port, or free this one"
+            problems = [ConfigProblem("address_unusable", "--bind, --port", str(error), remedy=remedy)]
+    with _closing(listeners):
+        async with (
+            open_agent(draft.with_problems(problems)) as agent,
+            open_plain_nursery() as nursery,
+        ):
+            bound = await nursery.start(partial(serve_on, agent, listeners, api_key=key, shutdown=shutdown))
+            on_serving(agent)
+            for address in bound:
+                _announce(address, len(agent.models()))
+
+
+def _check_address(draft: Draft, bind: str, key: str | None) -> list[ConfigProblem]:
+    problems = check_binding(bind, key)
+    if key is None and (draft.config is None or draft.lacks("server", "api_key")):
+        # There may be a key in the file, where it cannot be read.
+        return [each for each in problems if each.code == "config_invalid_value"]
+    return problems
+
+
+@contextmanager
+def _closing(listeners: list[trio.SocketListener]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+
+
+def _announce(address: tuple[str, int], models: int) -> None:
+    host, port = address
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"trio-agent serves {models} models on http://{shown}:{port}", err=True)

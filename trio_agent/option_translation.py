@@ -1,0 +1,118 @@
+"""What a provider's wire can carry of a request's options, and what the fields of one wire mean on another.
+
+Fields that only some servers know (`Options.extra`) go as they came to an upstream that speaks the
+client's format. For any other wire some of them have a meaning of ours, and the rest is named. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from trio_agent.errors import AgentError
+from trio_agent.providers.contract import Options
+from trio_agent.wire.chat_request import VENDORS_OWN, shown_type
+
+
+class Carried(Struct, frozen=True):
+    """Options for one wire, and the names of the fields that it cannot carry, fit for a header."""
+
+    options: Options
+    ignored: tuple[str, ...] = ()
+
+
+class _Wish(Struct, frozen=True):
+    """What a field says of reasoning. `unread` are its members that say more than that."""
+
+    effort: str | None = None
+    budget: int | None = None
+    unread: tuple[str, ...] = ()
+
+
+def carry(options: Options, wire: str | None) -> Carried:
+    """The options as a provider takes them that speaks `wire`.
+
+    A provider that does not name its wire (`None`) gets the meaning and the fields themselves; what it
+    does with them is not known here, so nothing is named.
+
+    Raises:
+        AgentError: `invalid_request`, a field is in no form that has a meaning.
+    """
+    extra = options.extra
+    if not extra or options.extra_wire is None or options.extra_wire == wire:
+        return Carried(options)
+    said = {name: value for name, value in extra.items() if value is not None}
+    unread: list[str] = [name for name in said if name not in VENDORS_OWN or options.extra_wire != "chat"]
+    if options.extra_wire == "chat":
+        wish = _reasoning_of(said)
+        effort = options.reasoning_effort or wish.effort
+        options = msgspec.structs.replace(
+            options,
+            top_k=said.get("top_k", options.top_k),
+            reasoning_effort=effort,
+            reasoning_budget=None if effort == "none" else wish.budget or options.reasoning_budget,
+        )
+        unread += wish.unread
+    if wire is None:
+        return Carried(options)
+    return Carried(options, tuple(shown_type(name) for name in unread))
+
+
+def _reasoning_of(said: dict[str, Any]) -> _Wish:
+    if "thinking" not in said:
+        return _openrouters(said["reasoning"]) if "reasoning" in said else _Wish()
+    wish = _anthropics(said["thinking"])
+    return msgspec.structs.replace(wish, unread=(*wish.unread, *(["reasoning"] * ("reasoning" in said))))
+
+
+def _openrouters(value: Any) -> _Wish:
+    """`reasoning` as OpenRouter has it: `effort` or `max_tokens`, `enabled` (medium effort), `exclude`."""
+    members = _members("reasoning", value)
+    effort = _typed("reasoning", members, "effort", str)
+    budget = _typed("reasoning", members, "max_tokens", int)
+    enabled = _typed("reasoning", members, "enabled", bool)
+    # To leave the reasoning out of the answer is the default of nobody here.
+    if _typed("reasoning", members, "exclude", bool) is False:
+        del members["exclude"]
+    unread = tuple(f"reasoning.{name}" for name in members if name not in ("effort", "max_tokens", "enabled"))
+    if enabled is False:
+        return _Wish("none", None, unread)
+    if enabled and effort is None and budget is None:
+        effort = "medium"
+    return _Wish(effort, budget, unread)
+
+
+def _anthropics(value: Any) -> _Wish:
+    """`thinking` as Anthropic has it (`ThinkingConfigParam`), and others without a budget."""
+    members = _members("thinking", value)
+    kind = _typed("thinking", members, "type", str)
+    budget = _typed("thinking", members, "budget_tokens", int)
+    unread = tuple(f"thinking.{name}" for name in members if name not in ("type", "budget_tokens"))
+    match kind:
+        case "disabled":
+            return _Wish("none", None, unread)
+        case "adaptive":
+            return _Wish("high", None, unread)  # what the API does where no effort is named
+        case "enabled":
+            return _Wish("medium" if budget is None else None, budget, unread)
+    raise _wrong("thinking.type", "must be `enabled`, `adaptive` or `disabled`")
+
+
+def _members(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(name, "must be an object")
+    return {key: member for key, member in value.items() if member is not None}
+
+
+def _typed(name: str, members: dict[str, Any], key: str, kind: type) -> Any:
+    value = members.get(key)
+    if value is None or type(value) is kind:
+        return value
+    words = {str: "a string", int: "an integer", bool: "a boolean"}
+    raise _wrong(f"{name}.{key}", f"must be {words[kind]}")
+
+
+def _wrong(param: str, what: str) -> AgentError:
+    return AgentError("invalid_request", f"`{param}` {what} for this model's provider.", param=param)

@@ -1,0 +1,82 @@
+"""Request bodies on their way in: bounded one by one, in time, and in the memory of all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from typing import Final
+
+import trio
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from trio_agent.errors import AgentError
+from trio_agent.faces.request import RawBody
+from trio_agent.server.replies import error_code, error_message
+
+RETRY_SECONDS: Final = 1.0
+"""What a client is told to wait whose body found no room."""
+
+
+class BodyBudget:
+    """The bytes of request bodies that one server holds.
+
+    What has arrived counts, from its first byte until the body is decoded, and not what a client has
+    announced: announcing costs nothing, and would keep others out.
+
+    Args:
+        most: bytes of all bodies at once.
+        most_each: bytes of one body.
+        timeout: seconds that one body may take to arrive.
+    """
+
+    def __init__(self, most: int, *, most_each: int, timeout: float) -> None:
+        self._most = most
+        self._most_each = most_each
+        self._timeout = timeout
+        self.held = 0
+
+    async def read(self, chunks: AsyncIterable[bytes], announced: int | None) -> RawBody:
+        """The whole of a body. It counts until it is closed.
+
+        Args:
+            announced: its `Content-Length` in bytes, `None` where that is not known.
+
+        Raises:
+            AgentError: `body_too_large`, `request_timeout`, or `server_busy` where there is no room for it.
+        """
+        self._check_room(announced or 0)
+        pieces: list[bytes] = []
+        mine = 0
+
+        def let_go() -> None:
+            self.held -= mine
+
+        try:
+            with trio.fail_after(self._timeout):
+                async for piece in chunks:
+                    mine += len(piece)
+                    self.held += len(piece)
+                    if mine > self._most_each:
+                        raise _refusal(413)
+                    self._check_room(0)
+                    pieces.append(piece)
+            return RawBody(b"".join(pieces), let_go)
+        except BaseException as error:
+            let_go()
+            if isinstance(error, trio.TooSlowError):
+                raise _refusal(408) from None
+            if isinstance(error, RequestEntityTooLarge):
+                raise _refusal(413) from None
+            raise
+
+    def _check_room(self, more: int) -> None:
+        if self.held + more > self._most:
+            raise AgentError(
+                "server_busy",
+                "The server holds as many bytes of requests as it may (server.max_body_bytes_in_flight). "
+                "Try again shortly.",
+                retry_after=RETRY_SECONDS,
+            )
+
+
+def _refusal(status: int) -> AgentError:
+    return AgentError(error_code(status), error_message(status))
