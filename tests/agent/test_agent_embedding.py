@@ -282,13 +282,17 @@ async def test_a_slow_host_is_not_given_half_an_answer_for_a_whole_one(
 ) -> None:
     """It was too slow to be told that the time was up; it learns it at the end all the same."""
     agent = make_agent(Scripted([text("word ")] * 50), server={"turn_timeout": 1})
-    with pytest.raises(AgentError) as caught:
+
+    async def read_slowly() -> None:
         async with agent.turn("Hi", model="lab-1") as turn:
             if how == "read whole":
                 await trio.sleep(5)
                 await turn.text()
             async for _ in turn:
                 await trio.sleep(0.7)
+
+    with pytest.raises(AgentError) as caught:
+        await read_slowly()
     assert caught.value.code == "turn_timeout"
     (row,) = await store_of(agent).list_turns()
     assert (row.outcome, row.reason, row.state) == ("failed", "timeout", "streaming")

@@ -43,7 +43,7 @@ async def slow_tool() -> str:
     return "done"
 
 
-# What the upstream does, when the client leaves, and the states in which that finds the turn (streamed, whole).
+# What the upstream does, when the client leaves, and the state it leaves the turn in (streamed, whole).
 PHASES: dict[str, tuple[list[Script], float, tuple[str, str]]] = {
     "before the first event": ([[HANG]], 1.0, ("preflight", "preflight")),
     "after the window": ([[HANG]], 6.0, ("role_chunk", "preflight")),
