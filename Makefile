@@ -14,7 +14,7 @@ run: $(VENV)/runtime.stamp
 # Left out: 119 and 900 (generators are closed by aclosing, see docs/architecture.md), 124 (views), 127 (httpx is
 # the API only), 91x (a checkpoint in every async function).
 ASYNC_RULES := --disable=ASYNC119,ASYNC124,ASYNC127,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913 \
-	--startable-in-context-manager=serve_asgi,serve
+	--startable-in-context-manager=serve_asgi,serve,serve_on
 
 test: check unit
 

@@ -205,7 +205,7 @@ def http_limits(agent: Agent) -> HttpLimits:
     )
 
 
-async def serve(
+async def serve(  # noqa: ASYNC128 - `serve_on` says that it has started
     agent: Agent,
     *,
     host: str = "127.0.0.1",
@@ -272,7 +272,6 @@ async def serve_on(
 
 def check_exposure(host: str, api_key: str | None) -> None:
     """Raises ConfigError when this address must not be served with this key."""
-
     problems = check_binding(host, api_key)
     if problems:
         raise ConfigError(problems)

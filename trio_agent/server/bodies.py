@@ -60,12 +60,14 @@ class BodyBudget:
                     self._check_room(0)
                     pieces.append(piece)
             return RawBody(b"".join(pieces), let_go)
-        except BaseException as error:
+        except trio.TooSlowError:
             let_go()
-            if isinstance(error, trio.TooSlowError):
-                raise _refusal(408) from None
-            if isinstance(error, RequestEntityTooLarge):
-                raise _refusal(413) from None
+            raise _refusal(408) from None
+        except RequestEntityTooLarge:
+            let_go()
+            raise _refusal(413) from None
+        except BaseException:
+            let_go()
             raise
 
     def _check_room(self, more: int) -> None:
