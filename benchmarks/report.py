@@ -94,7 +94,7 @@ def section(
 ) -> str:
     """What stands between the markers: the machine, the table, and what could not be measured."""
     packages = ", ".join(
-        f"{name} {version(name)}" for name in ("trio", "hypercorn", "h11", "httpcore2", "msgspec")
+        f"{name} {version(name)}" for name in ("trio", "hypercorn", "h11", "msgspec")
     )
     failures = [
         f"- {name}, {what}: not measured: {why}"

@@ -99,7 +99,7 @@ def test_small_commands_import_no_server(args: str) -> None:
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "click" in loaded
     assert loaded.isdisjoint(
-        {"quart", "quart_trio", "hypercorn", "trio", "httpx", "httpcore2", "h11", "sqlite3"}
+        {"quart", "quart_trio", "hypercorn", "trio", "httpx", "h11", "sqlite3"}
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class UpstreamRequest:
 class Reply:
     """What a script may do with one request: say raw bytes, wait, watch the client leave, hang up."""
 
-    stream: trio.SocketStream
+    stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
     request: UpstreamRequest
     keep_alive: bool = False
 
@@ -100,23 +101,38 @@ class Upstream:
 
 
 @asynccontextmanager
-async def scripted_upstream(script: Script) -> AsyncIterator[Upstream]:
+async def scripted_upstream(
+    script: Script, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Upstream]:
     """Serve `script`, called once a request, until the block ends.
 
     A script that returns without having ended a response closes the connection: that is how an answer
-    is cut off.
+    is cut off. With `tls`, a connection is counted once its handshake is done.
     """
     upstream = Upstream()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        if tls is None:
+            await _serve_connection(upstream, script, stream)
+            return
+        secure = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+        try:
+            await secure.do_handshake()
+        except trio.BrokenResourceError:
+            await trio.aclose_forcefully(stream)  # the client did not like us
+        else:
+            await _serve_connection(upstream, script, secure)
+
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(
-            partial(trio.serve_tcp, partial(_serve_connection, upstream, script), 0, host="127.0.0.1")
-        )
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host=host))
         upstream.port = listeners[0].socket.getsockname()[1]
         yield upstream
         nursery.cancel_scope.cancel()
 
 
-async def _serve_connection(upstream: Upstream, script: Script, stream: trio.SocketStream) -> None:
+async def _serve_connection(
+    upstream: Upstream, script: Script, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
+) -> None:
     upstream.connections += 1
     upstream.open += 1
     try:
@@ -137,7 +153,9 @@ async def _serve_connection(upstream: Upstream, script: Script, stream: trio.Soc
         await trio.aclose_forcefully(stream)
 
 
-async def _receive_request(stream: trio.SocketStream, rest: bytes) -> tuple[UpstreamRequest | None, bytes]:
+async def _receive_request(
+    stream: trio.abc.ReceiveStream, rest: bytes
+) -> tuple[UpstreamRequest | None, bytes]:
     """One request and what was read beyond it; `None` where the client left."""
     connection = h11.Connection(h11.SERVER)
     if rest:

@@ -62,5 +62,5 @@ def log_to_stderr(level: str) -> None:
         stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     # Their chatter repeats what the turn's own line says.
-    for noisy in ("httpx", "httpcore2", "hypercorn", "quart"):
+    for noisy in ("httpx", "hypercorn", "quart"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -7,15 +7,12 @@ One `UpstreamHttp` lives as long as its provider. It maps every way in which HTT
 from __future__ import annotations
 
 import re
-import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, aclosing, contextmanager
-from http.cookiejar import DefaultCookiePolicy
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
 
-import httpcore2
 import httpx
 import msgspec
 import trio
@@ -23,6 +20,8 @@ from msgspec import Struct
 
 from trio_agent.providers.answer_decoder import WholeBody
 from trio_agent.providers.contract import UpstreamError
+from trio_agent.providers.http_failure import failure_of_transport, hint
+from trio_agent.providers.http_socket import default_context
 from trio_agent.providers.http_transport import BODY, PoolTransport, ResponseBody
 from trio_agent.providers.upstream_failure import (
     ErrorDetails,
@@ -45,7 +44,7 @@ MAX_ERROR_BYTES: Final = 64 * 1024
 MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
 """Bound of one streamed answer: several times what the longest answers of today take on the wire."""
 ERROR_BODY_TIMEOUT: Final = 5.0
-_LONGEST_HINT: Final = 300
+_KEPT_URLS: Final = 16  # a provider has a handful of paths
 _MASK: Final = "***"
 _SHORTEST_PIECE: Final = 8
 _AUTH_SCHEME: Final = re.compile(r"(?:bearer|basic|token|key|api-key) ", re.IGNORECASE)
@@ -87,36 +86,24 @@ class UpstreamHttp:
             raise ValueError("not an http:// or https:// URL with a host")
         if self._base.userinfo:
             raise ValueError("credentials do not belong into the URL, where logs show them: use `headers`")
+        self._urls: dict[str, httpx.URL] = {}
         self._settings = settings
         self._wall_clock = wall_clock
         known = {*secrets, *(text.partition(" ")[2] for text in secrets if _AUTH_SCHEME.match(text))}
         self._secrets = sorted((text for text in known if len(text) > 3), key=len, reverse=True)
         self.origin: Final = self._base.netloc.decode("ascii", "replace")
-        self._client = self._build_client()
-        self._stack = AsyncExitStack()
-
-    def _build_client(self) -> httpx.AsyncClient:
-        settings = self._settings
-        context: ssl.SSLContext | None = None
-        if self._base.scheme == "https":
-            context = httpcore2.default_ssl_context()
         try:
-            client = httpx.AsyncClient(
-                transport=PoolTransport(ssl_context=context, max_connections=settings.max_connections),
-                headers={"User-Agent": "trio-agent", "Accept-Encoding": "identity", **settings.headers},
-                # No read limit: a thinking model is silent for minutes. Whoever reads has limits of its own.
-                timeout=httpx.Timeout(None, connect=settings.connect_timeout, pool=POOL_TIMEOUT),
-                trust_env=False,
-                follow_redirects=False,
+            self._headers = httpx.Headers(
+                {"User-Agent": "trio-agent", "Accept-Encoding": "identity", **settings.headers}
             )
         except UnicodeEncodeError:
             raise ValueError("a header holds characters that HTTP cannot carry") from None
-        # One client serves many callers, whom a vendor's cookie must not tie together.
-        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        return client
+        # No read limit: a thinking model is silent for minutes. Whoever reads has limits of its own.
+        self._extensions = {"timeout": {"connect": settings.connect_timeout, "pool": POOL_TIMEOUT}}
+        context = default_context() if self._base.scheme == "https" else None
+        self._transport = PoolTransport(ssl_context=context, max_connections=settings.max_connections)
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._client)
         return self
 
     async def __aexit__(
@@ -125,7 +112,41 @@ class UpstreamHttp:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._stack.__aexit__(exc_type, exc_value, traceback)  # noqa: ASYNC102 - closing sockets does not wait
+        await self._transport.aclose()  # noqa: ASYNC102 - closing sockets does not wait
+
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+    ) -> ResponseBody:
+        """The body of the answer to a request, if it is a success; the caller closes it.
+
+        No cookies, redirects or proxies, whatever the environment says.
+        """
+        sending = self._transport.handle_async_request(self._request(method, path, params, headers, body))
+        del body  # a large prompt need not wait here for as long as a model thinks
+        response = await sending
+        try:
+            return await self._success(response)
+        except BaseException:
+            await response.aclose()  # noqa: ASYNC102, ASYNC120 - closing a socket does not wait
+            raise
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+    ) -> httpx.Request:
+        merged = self._headers.copy()
+        merged.update(headers)
+        url = self._url(path, params)
+        return httpx.Request(method, url, headers=merged, content=body, extensions=self._extensions)
 
     def scrub(self, text: str) -> str:
         """`text` without secrets."""
@@ -163,12 +184,12 @@ class UpstreamHttp:
             UpstreamError: the request failed, or an error came instead of what was asked for.
         """
         with trio.move_on_after(JSON_TIMEOUT):
-            with self._mapped():
-                request = self._client.stream(
-                    "GET", self._url(path, params), headers={"Accept": "application/json"}
-                )
-                async with request as response, aclosing((await self._success(response)).batches()) as chunks:
+            try:
+                answer = await self._open("GET", path, params, {"Accept": "application/json"})
+                async with aclosing(answer), aclosing(answer.batches()) as chunks:
                     return await self._read_json(chunks, bytearray())
+            except httpx.TransportError as error:
+                raise self._failure(error) from None
         raise self.error("stalled", f"did not answer GET {path} within {JSON_TIMEOUT:g} seconds")
 
     async def stream(
@@ -189,9 +210,12 @@ class UpstreamHttp:
             UpstreamError: the request failed, was refused, or its answer broke off.
         """
         sent = {"Content-Type": "application/json", "Accept": "text/event-stream", **(headers or {})}
-        with self._mapped():
-            request = self._client.stream("POST", self._url(path, params), content=body, headers=sent)
-            async with request as response, aclosing((await self._success(response)).batches()) as chunks:
+        opening = self._open("POST", path, params, sent, body)
+        del body, sent  # a stream may be open for minutes
+        try:
+            answer = await opening
+            del opening
+            async with aclosing(answer), aclosing(answer.batches()) as chunks:
                 head = await self._head(chunks)
                 if head.lstrip().startswith((b"{", b"[")):
                     yield [WholeBody(None, await self._read_json(chunks, head), None)]
@@ -210,6 +234,10 @@ class UpstreamHttp:
                     events = parser.feed(chunk)
                     if events:
                         yield events
+        except httpx.TransportError as error:
+            raise self._failure(error) from None
+        except SSEError as error:
+            raise self.error("malformed", f"sent an event stream that cannot be read: {error}") from None
 
     async def _head(self, chunks: AsyncGenerator[bytes, None]) -> bytearray:
         """The beginning of a body, up to its first visible byte."""
@@ -233,7 +261,11 @@ class UpstreamHttp:
         return bytes(body)
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> httpx.URL:
-        url = self._base.copy_with(path=self._base.path.rstrip("/") + path)
+        url = self._urls.get(path)
+        if url is None:
+            url = self._base.copy_with(path=self._base.path.rstrip("/") + path)
+            if len(self._urls) < _KEPT_URLS:
+                self._urls[path] = url
         return url.copy_merge_params(dict(params)) if params else url
 
     async def _success(self, response: httpx.Response) -> ResponseBody:
@@ -267,38 +299,18 @@ class UpstreamHttp:
             details,
             origin=self.origin,
             retry_after=retry_after_of(response.headers, self._wall_clock()),
-            hint=_hint(response, raw),
+            hint=hint(response, raw),
         )
         return self._scrubbed(error)
 
-    @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.ConnectTimeout:
-            seconds = self._settings.connect_timeout
-            raise self.error("refused", f"could not be reached within {seconds:g} seconds") from None
-        except httpx.ConnectError as error:
-            raise self.error("refused", f"could not be reached: {_reason(error)}") from None
-        except httpx.PoolTimeout:
-            raise self.error(
-                "refused",
-                f"was not called: all {self._settings.max_connections} connections were busy for "
-                f"{POOL_TIMEOUT:g} seconds (raise max_connections)",
-            ) from None
-        except httpx.RemoteProtocolError as error:
-            if _is_cut(str(error)):
-                raise self.error(
-                    "truncated", "closed the connection before its answer was complete"
-                ) from None
-            raise self.error("malformed", f"does not speak valid HTTP: {error}") from None
-        except (httpx.NetworkError, httpx.TimeoutException) as error:
-            raise self.error("truncated", f"broke the connection: {_reason(error)}") from None
-        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol):
-            # No detail: it would be the header or URL at fault, secrets included.
-            raise self.error("unexpected", "was not called: a header or the URL cannot be sent") from None
-        except SSEError as error:
-            raise self.error("malformed", f"sent an event stream that cannot be read: {error}") from None
+    def _failure(self, error: httpx.TransportError) -> UpstreamError:
+        kind, text = failure_of_transport(
+            error,
+            connect_s=self._settings.connect_timeout,
+            pool_s=POOL_TIMEOUT,
+            size=self._settings.max_connections,
+        )
+        return self.error(kind, text)
 
 
 def _decode(raw: bytes | bytearray) -> Any:
@@ -306,39 +318,3 @@ def _decode(raw: bytes | bytearray) -> Any:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _hint(response: httpx.Response, raw: bytearray) -> str:
-    """What a body that is no known error object still tells a person."""
-    if response.has_redirect_location:
-        target = response.headers["location"].partition("?")[0]
-        return f"a redirect to {target[:_LONGEST_HINT]} (set base_url to the final address)"
-    if response.headers.get("content-type", "").partition(";")[0].strip().lower() in (
-        "text/html",
-        "application/json",
-    ):
-        return ""
-    text = " ".join(raw[: 4 * _LONGEST_HINT].decode("utf-8", "replace").split())
-    return text[:_LONGEST_HINT] if text.isprintable() and not text.startswith("<") else ""
-
-
-def _is_cut(text: str) -> bool:
-    """Whether h11's or the pool's words mean a connection that ended too early, rather than garbage on it."""
-    return "disconnected" in text or "peer closed" in text or "ConnectionClosed" in text
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost operating-system or TLS error's own words."""
-    reason, seen = str(error), error
-    for _ in range(8):
-        inner = seen.__cause__ or seen.__context__
-        if isinstance(seen, BaseExceptionGroup):
-            inner = seen.exceptions[0]  # one of several addresses tried
-        if inner is None:
-            break
-        seen = inner
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            reason = f"certificate not accepted ({inner.verify_message})"
-        elif isinstance(inner, OSError) and inner.strerror:
-            reason = inner.strerror
-    return reason or "connection failed"

@@ -1,20 +1,28 @@
-"""httpx's transport interface over httpcore2's connection pool.
+"""httpx's transport interface over connections of our own.
 
-httpx stays the client API, but its own pool does not survive cancellation while requests wait for a
-connection: cancelled connects keep their slots for ever. httpcore2's pool does. HTTP/1.1 only: one lost
-HTTP/2 connection would end many streams.
+httpx stays the client API: requests, responses, URLs and exceptions are its own. Not so its client and its
+stock pool. The pool keeps the slots of requests that were cancelled while they waited, until none is left
+(encode/httpcore#1093). And in the layers of any general client a streamed chunk costs more than in all of
+trio-agent beside them; docs/performance.md has the figures.
+
+Here a request owns a permit and a connection from the moment it has them. Whatever way it ends, both go back
+in one step without an await, so no cancellation can come in between. HTTP/1.1 only: one lost HTTP/2
+connection would end many streams. No request is sent twice: one that meets a connection that the upstream
+was just closing fails as `CutShort`, and whoever knows whether it may be repeated decides.
 """
 
 from __future__ import annotations
 
+import math
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
-from operator import attrgetter
-from typing import Final, cast
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final
 
-import httpcore2
 import httpx
+import trio
+
+from trio_agent.providers.http_connection import Connection
+from trio_agent.providers.http_socket import open_link
 
 BODY: Final = "trio_agent.body"
 """The response extension under which the transport hands out its `ResponseBody`."""
@@ -22,135 +30,141 @@ BODY: Final = "trio_agent.body"
 KEEPALIVE_EXPIRY: Final = 15.0
 """Seconds that an idle connection is kept: less than what common servers and proxies keep theirs."""
 
-_LONGEST_CHUNK_HEAD: Final = 256
-
-_EXCEPTIONS: Final[tuple[tuple[type[Exception], type[httpx.TransportError]], ...]] = (
-    (httpcore2.ConnectTimeout, httpx.ConnectTimeout),
-    (httpcore2.ReadTimeout, httpx.ReadTimeout),
-    (httpcore2.WriteTimeout, httpx.WriteTimeout),
-    (httpcore2.PoolTimeout, httpx.PoolTimeout),
-    (httpcore2.TimeoutException, httpx.TimeoutException),
-    (httpcore2.ConnectError, httpx.ConnectError),
-    (httpcore2.ReadError, httpx.ReadError),
-    (httpcore2.WriteError, httpx.WriteError),
-    (httpcore2.NetworkError, httpx.NetworkError),
-    (httpcore2.UnsupportedProtocol, httpx.UnsupportedProtocol),
-    (httpcore2.LocalProtocolError, httpx.LocalProtocolError),
-    (httpcore2.RemoteProtocolError, httpx.RemoteProtocolError),
-    (httpcore2.ProtocolError, httpx.ProtocolError),
-)
-
-
-@contextmanager
-def mapped_exceptions() -> Iterator[None]:
-    """Raise httpx's exceptions for httpcore2's; the cause is kept."""
-    try:
-        yield
-    except Exception as error:
-        for source, target in _EXCEPTIONS:
-            if isinstance(error, source):
-                raise target(str(error)) from error
-        raise
-
 
 class ResponseBody(httpx.AsyncByteStream):
-    """A response body, read as it comes.
+    """A response body, read as it comes; one iteration only.
 
-    Iterate under `aclosing`; one iteration only. Closing early closes the connection.
+    Closing early closes the connection, unless the rest of the body is here.
     """
 
-    def __init__(self, response: httpcore2.Response) -> None:
-        # The pool's body is an async iterable whose iterator is a generator; the public type is wider.
-        self._stream = cast("AsyncIterable[bytes]", response.stream)
+    __slots__ = ("_connection", "_transport")
+
+    def __init__(self, connection: Connection, transport: PoolTransport) -> None:
+        self._connection: Connection | None = connection
+        self._transport = transport
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.batches()
 
     async def batches(self) -> AsyncGenerator[bytes, None]:
-        """One item per wake-up: chunks that one network read brought are joined."""
-        with mapped_exceptions():
-            chunks = cast("AsyncGenerator[bytes, None]", aiter(self._stream))
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    parts = [chunk]
-                    failure: Exception | None = None
-                    while failure is None and self._more_is_here():
-                        try:
-                            parts.append(await anext(chunks))
-                        except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
-                            failure = error  # what came before it is delivered first
-                    yield parts[0] if len(parts) == 1 else b"".join(parts)
-                    if failure is not None:
-                        raise failure
-
-    def _unread(self) -> bytes | bytearray:
-        # Nobody offers this publicly. Should the names change, chunks come one by one: slower, not wrong.
-        try:
-            data = _RECEIVED(self._stream)
-        except AttributeError:
-            return b""
-        return data if isinstance(data, bytearray) else b""
-
-    def _more_is_here(self) -> bool:
-        """Whether the next chunk of a chunked body can be had without reading from the network.
-
-        After a whole chunk there remain its CRLF, the next chunk's size line, and at least a byte of it.
-        The last chunk (size 0) is left for the next iteration, which may have to wait for what follows it.
-        """
-        unread = self._unread()
-        if len(unread) < 6 or unread[:2] != b"\r\n" or unread[2] == 0x30:
-            return False
-        line_end = unread.find(b"\r\n", 2, _LONGEST_CHUNK_HEAD)
-        return 0 < line_end < len(unread) - 2
+        """One item per wake-up: chunks that one network read brought are joined. Iterate under `aclosing`."""
+        # Asked for each time: once the body is closed, the connection may serve another request.
+        while self._connection is not None:
+            content = await self._connection.receive_body()
+            if not content:
+                return
+            yield content
 
     async def aclose(self) -> None:
-        close = getattr(self._stream, "aclose", None)
-        if close is not None:
-            with mapped_exceptions():
-                await close()
-
-
-_RECEIVED: Final = attrgetter("_stream._connection._h11_state._receive_buffer._data")
+        """Be done with the response. Does not wait."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._transport.release(connection)
 
 
 class PoolTransport(httpx.AsyncBaseTransport):
-    """httpx's transport over httpcore2's pool.
+    """httpx's transport for requests whose body is in memory.
+
+    A request's connect and pool timeouts are honoured; reading and writing take as long as they take,
+    whoever reads has limits of its own.
 
     Args:
         ssl_context: for `https`; one for all connections, since building one takes tens of milliseconds.
-        max_connections: bound of the pool, idle connections included; requests beyond it wait.
+        max_connections: bound on connections, idle ones included; requests beyond it wait.
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None, max_connections: int) -> None:
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=ssl_context,
-            max_connections=max_connections,
-            max_keepalive_connections=max_connections,
-            keepalive_expiry=KEEPALIVE_EXPIRY,
-            http1=True,
-            http2=False,
-            network_backend=httpcore2.TrioBackend(),
-        )
+        self._ssl_context = ssl_context
+        self._permits = trio.Semaphore(max_connections, max_value=max_connections)
+        self._max = max_connections
+        self._idle: list[Connection] = []
+        self._active = 0
+        self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        core_request = httpcore2.Request(
-            method=request.method,
-            url=httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=request.extensions,
-        )
-        with mapped_exceptions():
-            response = await self._pool.handle_async_request(core_request)
-        body = ResponseBody(response)
+        """Send a request and return its response once the head is here. Close the response.
+
+        Raises:
+            httpx.TransportError: as its subclasses say.
+            RuntimeError: the transport was closed.
+        """
+        timeouts = request.extensions.get("timeout", {})
+        await self._permit(timeouts.get("pool"))
+        self._active += 1
+        connection: Connection | None = None
+        try:
+            connection = self._idle_one(_origin_of(request.url))
+            if connection is None:
+                connection = await self._connect(request.url, timeouts.get("connect"))
+            sending = connection.send(request)
+            del request  # a large one should not be kept for as long as the answer takes
+            head = await sending
+        except BaseException:
+            self._drop(connection)
+            raise
+        body = ResponseBody(connection, self)
         return httpx.Response(
-            status_code=response.status,
-            headers=response.headers,
-            stream=body,
-            extensions={**response.extensions, BODY: body},
+            head.status_code, headers=head.headers.raw_items(), stream=body, extensions={BODY: body}
         )
 
+    async def _permit(self, timeout: float | None) -> None:
+        try:
+            self._permits.acquire_nowait()
+            return
+        except trio.WouldBlock:
+            pass
+        limit = math.inf if timeout is None else timeout
+        with trio.move_on_after(limit):
+            await self._permits.acquire()
+            return
+        raise httpx.PoolTimeout(f"no connection was free within {limit:g} s")
+
+    def _idle_one(self, origin: object) -> Connection | None:
+        """The connection that was used last, if it is still good. Those that are too old are closed."""
+        if self._closed:
+            raise RuntimeError("the transport is closed")
+        oldest = trio.current_time() - KEEPALIVE_EXPIRY
+        while self._idle and self._idle[0].idle_since < oldest:  # they are in the order of their release
+            self._idle.pop(0).close()
+        for index in range(len(self._idle) - 1, -1, -1):
+            if self._idle[index].origin == origin:
+                connection = self._idle.pop(index)
+                if connection.silent():
+                    return connection
+                connection.close()
+        return None
+
+    async def _connect(self, url: httpx.URL, timeout: float | None) -> Connection:
+        scheme, host, port = origin = _origin_of(url)
+        if scheme != "http" and (scheme != "https" or self._ssl_context is None):
+            raise httpx.UnsupportedProtocol(f"not spoken here: {scheme}")
+        while self._idle and len(self._idle) + self._active > self._max:
+            self._idle.pop(0).close()  # of another origin
+        context = self._ssl_context if scheme == "https" else None
+        return Connection(await open_link(host, port, context=context, timeout=timeout), origin)
+
+    def release(self, connection: Connection) -> None:
+        """A response is done with: keep its connection where it can serve again."""
+        if self._closed or not connection.reusable():
+            self._drop(connection)
+            return
+        connection.idle_since = trio.current_time()
+        self._idle.append(connection)
+        self._active -= 1
+        self._permits.release()
+
+    def _drop(self, connection: Connection | None) -> None:
+        if connection is not None:
+            connection.close()
+        self._active -= 1
+        self._permits.release()
+
     async def aclose(self) -> None:
-        with mapped_exceptions():
-            await self._pool.aclose()
+        """Close what is idle; what is in use closes when it is released."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _origin_of(url: httpx.URL) -> tuple[str, str, int]:
+    return url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
