@@ -23,14 +23,13 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, cast
-from urllib.parse import urlsplit
 
 import h11
 import hypercorn
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import EndBody, Response
+from hypercorn.protocol.events import Body, EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
@@ -38,6 +37,7 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from .refusal import refusal, without_websocket_extensions
 from .replies import RenderError, render, with_security_headers
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -64,6 +64,8 @@ _LEANED_ON: Final[Mapping[type, frozenset[str]]] = {
 
 _BARE_ERROR: Final = [(b"content-length", b"0"), (b"connection", b"close")]
 """How hypercorn's streams begin an error of their own; its body is ours then."""
+
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def check_leaned_on(leaned_on: Mapping[type, frozenset[str]] = _LEANED_ON) -> None:
@@ -207,6 +209,7 @@ class GuardedProtocol(H11Protocol):
         self._render_error = render_error
         self._method = b""
         self._error_sent = False
+        self._chunked = False
 
     @property
     def has_partial_request(self) -> bool:
@@ -239,17 +242,33 @@ class GuardedProtocol(H11Protocol):
         await super().handle(event)
 
     async def stream_send(self, event: StreamEvent) -> None:
+        if type(event) is Body and self._chunked and self.connection.our_state is h11.SEND_BODY:
+            # What h11 would write (RFC 9112, 7.1), at a tenth of its cost; its state does not change by it.
+            if event.data:
+                await self.send(RawData(b"%x\r\n%b\r\n" % (len(event.data), event.data)))
+            return
         if isinstance(event, Response) and event.status_code >= 400 and event.headers == _BARE_ERROR:
             self._error_sent = True
             await self._send_error_response(event.status_code)
             return
         if isinstance(event, Response) and event.status_code >= 200:
             event = Response(event.stream_id, with_security_headers(event.headers), event.status_code)
+            self._chunked = self._will_be_chunked(event)
         if not (self._error_sent and isinstance(event, EndBody)):
             await super().stream_send(event)
         if isinstance(event, EndBody) and isinstance(self.stream, WSStream):
             # An HTTP answer to an upgrade ends the connection; hypercorn would keep it open for ever.
             await self.send(Closed())
+
+    def _will_be_chunked(self, response: Response) -> bool:
+        """Whether h11 puts the body of this response in chunks: by its own rules, where they are plain."""
+        return (
+            isinstance(self.connection, h11.Connection)
+            and self._method != b"HEAD"
+            and response.status_code not in (204, 304)
+            and (self.connection.their_http_version or b"") >= b"1.1"
+            and all(name.lower() not in _FRAMING for name, _ in response.headers)
+        )
 
     async def _send_h11_event(self, event: Any) -> None:
         if isinstance(event, h11.InformationalResponse) and event.status_code == 100:
@@ -287,54 +306,7 @@ class GuardedProtocol(H11Protocol):
         await self.send(RawData(data=data))
 
 
-def refusal(request: h11.Request, max_header_bytes: int) -> int:
-    """The HTTP status that a request line and header block deserve, or 0 if they may pass.
-
-    h11 has checked the grammar. What is left: other versions (the HTTP/2 preface parses as 2.0),
-    CONNECT, targets that are no path (RFC 9112, 3.2), two framings at once and a transfer coding in
-    HTTP/1.0 (RFC 9112, 6.1: request smuggling), and a header block that came in one piece and so
-    passed h11's limit, which is on incomplete blocks only.
-    """
-    names = {name for name, _ in request.headers}
-    size = len(request.method + request.target) + sum(
-        len(name + value) + 4 for name, value in request.headers
-    )
-    if not request.http_version.startswith(b"1."):
-        return 505
-    if request.method.upper() == b"CONNECT":
-        return 501
-    if size > max_header_bytes:
-        return 431
-    if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
-        return 400
-    return 0 if _is_path(request.method, request.target) else 400
-
-
-def _is_path(method: bytes, target: bytes) -> bool:
-    if target.startswith(b"/"):
-        return True
-    if target == b"*":
-        return method.upper() == b"OPTIONS"
-    try:
-        return urlsplit(target.decode("ascii")).scheme in {"http", "https"}
-    except ValueError:
-        return False
-
-
-def without_websocket_extensions(request: h11.Request) -> h11.Request:
-    """The request, offering no WebSocket extension.
-
-    Compression is the only one, hypercorn always accepts it, and inflates without a limit.
-    """
-    headers = [(name, value) for name, value in request.headers if name != b"sec-websocket-extensions"]
-    if len(headers) == len(request.headers):
-        return request
-    return h11.Request(
-        method=request.method, target=request.target, headers=headers, http_version=request.http_version
-    )
-
-
 __all__ = [
     "ASGIApp", "Config", "ConnectionOver", "GuardedProtocol", "Owner", "WorkerContext",
-    "check_leaned_on", "protocol_config", "refusal", "start_draining",
+    "check_leaned_on", "protocol_config", "start_draining",
 ]  # fmt: skip
