@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from http_harness import Client, Phase, Watch, get, make_app, post, request_bytes, serving, wait_set
 from quart_trio import QuartTrio
+
+from trio_agent.server.connection import Connection, HttpLimits
+from trio_agent.server.guard import WorkerContext, protocol_config
+from trio_agent.server.replies import plain_error
 
 IMMEDIATELY = 0.05
 UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
@@ -160,3 +167,27 @@ async def test_many_streams_leave_no_task_behind() -> None:
         await wait_set(left)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+async def test_a_socket_that_is_closed_here_reads_as_ended() -> None:
+    """A connection that was aborted, before a read or during it, reads from no other descriptor."""
+    watch = Watch()
+    async with serving(make_app(watch), watch=watch) as server, await server.connect() as client:
+        sock = client.stream.socket
+        config = protocol_config(max_header_bytes=1000, max_message_bytes=1000, log=logging.getLogger("test"))
+        context = WorkerContext(None)
+        connection = Connection(client.stream, make_app(watch), config, context, HttpLimits(), plain_error)
+        number = sock.fileno()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection._receive)
+            await trio.testing.wait_all_tasks_blocked()
+            connection.abort()
+        reader, writer = os.pipe()
+        try:
+            if reader != number:
+                os.dup2(reader, number)
+            os.write(writer, b"not ours")
+            assert await connection._receive() == b""
+        finally:
+            for each in {reader, writer, number}:
+                os.close(each)

@@ -172,12 +172,21 @@ class Connection:
 
     async def _receive(self) -> bytes:
         """The next bytes; empty if the client has ended its side, by FIN or RST, or we closed ours."""
+        sock = self._stream.socket
+        data: bytes | None = None
         try:
-            data = bytes(await self._stream.receive_some(READ_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            data = b""
+            # Not the stream's own reading, which tries before it waits: that is in vain nearly every time.
+            while data is None and sock.fileno() >= 0:
+                await trio.lowlevel.wait_readable(sock)
+                try:
+                    # Asked for anew: the descriptor of a closed socket may be another one's by now.
+                    data = os.read(sock.fileno(), READ_BYTES)
+                except BlockingIOError:
+                    continue
+        except (OSError, trio.ClosedResourceError):
+            pass
         self._gone = not data
-        return data
+        return data or b""
 
     async def _time_out(self) -> None:
         if not self.ending and self._protocol.has_partial_request:
