@@ -106,7 +106,13 @@ class TurnHTTPConnection(TrioASGIHTTPConnection):
             return
         outgoing = _Outgoing(send)
         try:
-            await self._send_response(cast("Any", outgoing.send), await self._respond(receive, send))
+            response = await self._respond(receive, send)
+            if isinstance(response, TurnResponse):
+                running = _running(response, outgoing)
+                del response  # the turn may take minutes
+                await running
+            else:
+                await super()._send_response(cast("Any", outgoing.send), response)
         except* Exception as errors:
             if outgoing.started:
                 raise
@@ -125,12 +131,15 @@ class TurnHTTPConnection(TrioASGIHTTPConnection):
         return await self.app.handle_request(incoming)
 
     async def _send_response(self, send: Any, response: ResponseTypes) -> None:
-        if not isinstance(response, TurnResponse):
+        if isinstance(response, TurnResponse):
+            await _running(response, _Outgoing(send))
+        else:
             await super()._send_response(send, response)
-            return
-        outgoing = _Outgoing(send)
-        outgoing.more_headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
-        await response.run(outgoing.send)
+
+
+def _running(response: TurnResponse, outgoing: _Outgoing) -> Awaitable[None]:
+    outgoing.more_headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
+    return response.run(outgoing.send)
 
 
 class TurnWebsocketConnection(TrioASGIWebsocketConnection):
