@@ -7,6 +7,7 @@ parked turn becomes that turn again; any other one is an ordinary turn made of w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 import trio
@@ -215,7 +216,7 @@ class Admission:
                 row,
                 turn=turn,
                 world=self._world,
-                history=digest(request.messages),
+                history=partial(digest, request.messages),
                 ttl=self._config.server.host_tool_ttl,
                 taken=taken,
             )

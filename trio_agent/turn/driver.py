@@ -77,7 +77,7 @@ class Driver:
         self._call_due: fx.StartCall | None = None
         self._call: ModelCall | None = None
         self._wake = trio.Event()
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope  # the nursery's, once the turn runs
         self._stop_first: ev.CancelReason | None = None
         self._stopped = False
         self._ending: ev.CancelReason = "client_disconnected"
@@ -101,19 +101,19 @@ class Driver:
             trio.Cancelled: the surrounding scope was cancelled; the outcome has been written.
         """
         try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    self._performer.nursery = nursery
-                    nursery.start_soon(self._run_timers)
-                    await self.dispatch((first,))
-                    if self._stop_first is not None:
-                        await self.dispatch((ev.Cancel(self._stop_first, trio.current_time()),))
-                    while not self.over:
-                        await self._next_step()
-                    # Whoever brought the last event may still be telling the client.
-                    async with self._lock:
-                        pass
-                    nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
+                self._performer.nursery = nursery
+                nursery.start_soon(self._run_timers)
+                await self.dispatch((first,))
+                if self._stop_first is not None:
+                    await self.dispatch((ev.Cancel(self._stop_first, trio.current_time()),))
+                while not self.over:
+                    await self._next_step()
+                # Whoever brought the last event may still be telling the client.
+                async with self._lock:
+                    pass
+                nursery.cancel_scope.cancel()
         except* SinkClosedError:
             self._ending = "client_disconnected"
         except* Exception:

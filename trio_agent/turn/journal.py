@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -31,7 +31,7 @@ class Journal:
         store: where rows go. Every write is shielded from cancellation, with a time limit: it is done
             wholly or not at all, and nobody who leaves can take an outcome away.
         row: the turn's row as it begins (or as it was parked, for a turn that goes on).
-        history: a digest of the conversation as the client sent it, kept with a park.
+        history: makes a digest of the conversation as the client sent it, kept with a park.
         ttl: seconds for which a park is kept.
         taken: the park that the turn goes on from.
     """
@@ -43,7 +43,7 @@ class Journal:
         *,
         turn: Turn,
         world: World,
-        history: str,
+        history: Callable[[], str],
         ttl: float,
         taken: ParkRow | None = None,
     ) -> None:
@@ -143,7 +143,7 @@ class Journal:
             turn_id=self.row.id,
             owner=self.row.owner,
             call_ids=tuple(call.id for call in effect.calls),
-            history=self._history,
+            history=self._history(),
             model=self.row.model,
             snapshot=self._turn.snapshot(),
             created_at=now,
