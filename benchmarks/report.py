@@ -93,9 +93,7 @@ def section(
     date: str,
 ) -> str:
     """What stands between the markers: the machine, the table, and what could not be measured."""
-    packages = ", ".join(
-        f"{name} {version(name)}" for name in ("trio", "hypercorn", "h11", "msgspec")
-    )
+    packages = ", ".join(f"{name} {version(name)}" for name in ("trio", "hypercorn", "h11", "msgspec"))
     failures = [
         f"- {name}, {what}: not measured: {why}"
         for name, figures in results.items()

@@ -98,9 +98,7 @@ def test_small_commands_import_no_server(args: str) -> None:
     assert result.returncode == 0, result.stderr
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "click" in loaded
-    assert loaded.isdisjoint(
-        {"quart", "quart_trio", "hypercorn", "trio", "httpx", "h11", "sqlite3"}
-    )
+    assert loaded.isdisjoint({"quart", "quart_trio", "hypercorn", "trio", "httpx", "h11", "sqlite3"})
 
 
 def test_configuration_problems_are_wrong_configuration(failing: Callable[[BaseException], Result]) -> None:

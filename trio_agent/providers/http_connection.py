@@ -87,12 +87,7 @@ class Connection:
                 continue  # an interim response (RFC 9110, 15.2)
             if received > MAX_HEAD_BYTES:
                 raise httpx.RemoteProtocolError("the head of the response is too long")
-            try:
-                data = await self._receive()
-            except httpx.ReadError:
-                if unsent is None:
-                    raise
-                data = b""
+            data = await self._receive()
             if not data:
                 if unsent is not None:
                     raise httpx.WriteError(str(unsent)) from unsent

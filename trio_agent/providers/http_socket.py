@@ -195,18 +195,18 @@ def _has_entries(folder: str | None) -> bool:
         return False
 
 
-async def open_link(host: str, port: int, *, context: ssl.SSLContext | None, timeout: float | None) -> Link:
+async def open_link(host: str, port: int, *, context: ssl.SSLContext | None, seconds: float | None) -> Link:
     """Connect, to whichever of the host's addresses answers first, with TLS where a context is given.
 
     Args:
         host: a name in ASCII, or an address without brackets.
-        timeout: seconds for all of it; `None` for no limit.
+        seconds: for all of it; `None` for no limit.
 
     Raises:
         httpx.ConnectError: no connection; its cause says why.
         httpx.ConnectTimeout: none in time.
     """
-    limit = math.inf if timeout is None else timeout
+    limit = math.inf if seconds is None else seconds
     with trio.move_on_after(limit):
         try:
             stream = await trio.open_tcp_stream(host, port)

@@ -107,13 +107,13 @@ class PoolTransport(httpx.AsyncBaseTransport):
             head.status_code, headers=head.headers.raw_items(), stream=body, extensions={BODY: body}
         )
 
-    async def _permit(self, timeout: float | None) -> None:
+    async def _permit(self, seconds: float | None) -> None:
         try:
             self._permits.acquire_nowait()
             return
         except trio.WouldBlock:
             pass
-        limit = math.inf if timeout is None else timeout
+        limit = math.inf if seconds is None else seconds
         with trio.move_on_after(limit):
             await self._permits.acquire()
             return
@@ -134,14 +134,14 @@ class PoolTransport(httpx.AsyncBaseTransport):
                 connection.close()
         return None
 
-    async def _connect(self, url: httpx.URL, timeout: float | None) -> Connection:
+    async def _connect(self, url: httpx.URL, seconds: float | None) -> Connection:
         scheme, host, port = origin = _origin_of(url)
         if scheme != "http" and (scheme != "https" or self._ssl_context is None):
             raise httpx.UnsupportedProtocol(f"not spoken here: {scheme}")
         while self._idle and len(self._idle) + self._active > self._max:
             self._idle.pop(0).close()  # of another origin
         context = self._ssl_context if scheme == "https" else None
-        return Connection(await open_link(host, port, context=context, timeout=timeout), origin)
+        return Connection(await open_link(host, port, context=context, seconds=seconds), origin)
 
     def release(self, connection: Connection) -> None:
         """A response is done with: keep its connection where it can serve again."""
