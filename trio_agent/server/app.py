@@ -1,18 +1,16 @@
-"""The application: which path leads to which face, and who may come in at all."""
+"""The application: which path leads to which face."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 import trio
 from quart import Response, request
 
 from trio_agent.agent import Agent
-from trio_agent.config.binding import check_binding, is_loopback
+from trio_agent.config.binding import check_binding
 from trio_agent.config.problems import ConfigError
 from trio_agent.errors import AgentError
 from trio_agent.faces import chat, health, models
@@ -27,6 +25,7 @@ from trio_agent.faces.answer import (
 )
 from trio_agent.faces.request import Incoming, RawBody, authenticate
 from trio_agent.nursery import open_plain_nursery
+from trio_agent.server.access import guard_access
 from trio_agent.server.asgi import TurnApp, TurnResponse
 from trio_agent.server.bodies import BodyBudget
 from trio_agent.server.connection import HttpLimits
@@ -91,31 +90,7 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
     async def refused(error: AgentError) -> Response:
         return _json(error_body(error), error.status, error_headers(error))
 
-    allowed = frozenset(server.cors_origins)
-
-    @app.before_request
-    async def check_origin() -> Response | None:
-        if api_key is None:
-            _check_host(request.headers.get("host", ""))
-        origin = request.headers.get("origin")
-        if origin is None or _host_of(origin) == request.headers.get("host"):
-            return None
-        if origin not in allowed:
-            raise AgentError(
-                "origin_not_allowed",
-                f"Pages of {origin[:200]!r} may not call this server. Add the origin to server.cors_origins.",
-            )
-        return _preflight() if request.method == "OPTIONS" else None
-
-    @app.after_request
-    async def allow_origin(response: Response) -> Response:
-        origin = request.headers.get("origin")
-        if origin in allowed:
-            response.headers["access-control-allow-origin"] = origin
-            response.headers["access-control-expose-headers"] = "X-Turn-Id, X-Ignored, Retry-After"
-            response.headers.add("vary", "Origin")
-        return response
-
+    guard_access(app, keyless=api_key is None, origins=server.cors_origins)
     return app
 
 
@@ -148,42 +123,6 @@ def _json(body: bytes, status: int = 200, headers: Headers = JSON) -> Response:
     for name, value in headers:
         response.headers[name.decode()] = value.decode()
     return response
-
-
-def _preflight() -> Response:
-    """The answer to a browser that asks before it sends (Fetch standard, CORS preflight)."""
-    response = Response(b"", 204)
-    response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
-    response.headers["access-control-allow-headers"] = request.headers.get(
-        "access-control-request-headers", ""
-    )
-    response.headers["access-control-max-age"] = "600"
-    return response
-
-
-def _host_of(origin: str) -> str | None:
-    """Host and port of an origin; None where it has none that could be the server's own."""
-    try:
-        return urlsplit(origin).netloc or None
-    except ValueError:
-        return None
-
-
-def _check_host(host: str) -> None:
-    """Refuse a name that is not this machine's: it may be a web page's, pointed here by its owner's DNS."""
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    name = name.strip("[]").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return
-    try:
-        if is_loopback(str(ip_address(name))):
-            return
-    except ValueError:
-        pass
-    raise AgentError(
-        "host_not_allowed",
-        "A server without a key answers only requests to localhost. Use 127.0.0.1, or start it with a key.",
-    )
 
 
 def render_error(status: int, code: str, message: str, request_path: str) -> tuple[bytes, Headers]:

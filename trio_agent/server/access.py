@@ -1,0 +1,82 @@
+"""Who may come in at all, before any key is looked at: by the host that was addressed, and by origin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from quart import Response, request
+
+from trio_agent.config.binding import is_loopback
+from trio_agent.errors import AgentError
+from trio_agent.server.asgi import TurnApp
+
+
+def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> None:
+    """Refuse foreign hosts and origins, and tell browsers of the origins that are welcome (CORS).
+
+    Args:
+        keyless: whether the server asks for no key; only requests addressed to this machine are answered then.
+        origins: the pages that may call, as browsers write them.
+    """
+    allowed = frozenset(origins)
+
+    @app.before_request
+    async def check_origin() -> Response | None:
+        if keyless:
+            check_host(request.headers.get("host", ""))
+        origin = request.headers.get("origin")
+        if origin is None or _host_of(origin) == request.headers.get("host"):
+            return None
+        if origin not in allowed:
+            raise AgentError(
+                "origin_not_allowed",
+                f"Pages of {origin[:200]!r} may not call this server. Add the origin to server.cors_origins.",
+            )
+        return _preflight() if request.method == "OPTIONS" else None
+
+    @app.after_request
+    async def allow_origin(response: Response) -> Response:
+        origin = request.headers.get("origin")
+        if origin in allowed:
+            response.headers["access-control-allow-origin"] = origin
+            response.headers["access-control-expose-headers"] = "X-Turn-Id, X-Ignored, Retry-After"
+            response.headers.add("vary", "Origin")
+        return response
+
+
+def _preflight() -> Response:
+    """The answer to a browser that asks before it sends (Fetch standard, CORS preflight)."""
+    response = Response(b"", 204)
+    response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
+    response.headers["access-control-allow-headers"] = request.headers.get(
+        "access-control-request-headers", ""
+    )
+    response.headers["access-control-max-age"] = "600"
+    return response
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of an origin; None where it has none that could be the server's own."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
+
+
+def check_host(host: str) -> None:
+    """Refuse a name that is not this machine's: it may be a web page's, pointed here by its owner's DNS."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    name = name.strip("[]").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return
+    try:
+        if is_loopback(str(ip_address(name))):
+            return
+    except ValueError:
+        pass
+    raise AgentError(
+        "host_not_allowed",
+        "A server without a key answers only requests to localhost. Use 127.0.0.1, or start it with a key.",
+    )
