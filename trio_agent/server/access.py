@@ -17,7 +17,7 @@ def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> None
     """Refuse foreign hosts and origins, and tell browsers of the origins that are welcome (CORS).
 
     Args:
-        keyless: whether the server asks for no key; only requests addressed to this machine are answered then.
+        keyless: whether the server asks for no key; it then answers only what is addressed to this machine.
         origins: the pages that may call, as browsers write them.
     """
     allowed = frozenset(origins)
