@@ -385,7 +385,7 @@ async def test_cancelled_at_every_step() -> None:
             if not scope.cancelled_caught:
                 break
             steps += 1
-        assert steps > 5
+        assert steps > 2
         await transport.aclose()
         with trio.fail_after(2):
             while upstream.open:
