@@ -16,6 +16,9 @@ from .spec import TurnSpec
 from .table import PREFLIGHT, STREAMING
 from .tools import is_hosts, start_round
 
+MAX_CALLS = 1024
+"""Tool calls of one answer; far more than any model makes on purpose."""
+
 
 def on_text(spec: TurnSpec, memory: Memory, event: ev.TextDelta) -> list[fx.Effect]:
     effects = _content(spec, memory, event)
@@ -69,6 +72,8 @@ def on_tool_call(spec: TurnSpec, memory: Memory, event: ev.ToolCallStarted) -> l
     answer = memory.answer
     if event.index in answer.calls:
         raise ProtocolViolation(memory.state, event, f"call {event.index} has begun already")
+    if len(answer.calls) >= MAX_CALLS:
+        raise ProtocolViolation(memory.state, event, f"more than {MAX_CALLS} calls in one answer")
     if any(call.id == event.id for call in answer.calls.values()):
         raise ProtocolViolation(memory.state, event, "two calls of one answer bear the same id")
     call = CallFold(event.id, event.name, answer.next_position(), event.provider_data)

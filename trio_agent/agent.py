@@ -29,7 +29,7 @@ from trio_agent.embedding import LiveTurn, live_turn
 from trio_agent.errors import AgentError
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.planning import Planner
-from trio_agent.providers.contract import Options
+from trio_agent.providers.contract import Options, Provider
 from trio_agent.providers.directory import ModelRef
 from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import CancelReason
@@ -241,6 +241,8 @@ async def _sweep(house: House) -> None:
     """Close what has expired every minute, and tidy the store every hour, for as long as the agent lives."""
     tidied = trio.current_time()
     while True:
+        for mounted in house.providers.values():
+            _tidy(mounted.provider)
         try:
             await house.store.expire_parks(house.world.now())
             if trio.current_time() - tidied >= TIDY_SECONDS:
@@ -249,3 +251,13 @@ async def _sweep(house: House) -> None:
         except StoreError as error:
             logger.warning("the store could not be swept: %s", error)
         await trio.sleep(SWEEP_SECONDS)
+
+
+def _tidy(provider: Provider) -> None:
+    """A plug-in that is no subclass of `Provider` may lack `tidy`; one that fails in it harms nobody."""
+    tidy = getattr(provider, "tidy", None)
+    try:
+        if tidy is not None:
+            tidy()
+    except Exception:
+        logger.exception("provider %s failed while it tidied up", provider.name)

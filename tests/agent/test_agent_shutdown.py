@@ -21,7 +21,7 @@ from support.rig import (
 )
 from support.scripted import HANG, Scripted, answer, calling, text
 
-from trio_agent.agent import Agent
+from trio_agent.agent import Agent, _tidy
 from trio_agent.errors import AgentError
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import ToolCall
@@ -234,3 +234,17 @@ async def test_turns_that_are_cancelled_from_outside_say_why(autojump_clock: tri
             nursery.cancel_scope.cancel()
     rows = list(store_of(agent).turns.values())
     assert [(row.outcome, row.reason) for row in rows] == [("cancelled", "shutdown")] * 2
+
+
+async def test_a_provider_that_fails_to_tidy_up_harms_nobody() -> None:
+    """Nor does one that is no subclass and has nothing to tidy."""
+    tidied: list[str] = []
+
+    class Untidy(Scripted):
+        def tidy(self) -> None:
+            tidied.append(self.name)
+            raise RuntimeError("no broom")
+
+    _tidy(Untidy(name="untidy"))
+    _tidy(object())  # type: ignore[arg-type]
+    assert tidied == ["untidy"]

@@ -515,3 +515,20 @@ async def test_a_closed_link_never_reads_what_took_its_descriptor() -> None:
             for each in {reader, writer, number}:
                 os.close(each)
     theirs.close()
+
+
+async def test_idle_connections_are_closed_while_no_request_comes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The upstream may have hung up long ago; its sockets must not lie about until the next request."""
+
+    async def script(reply: Reply) -> None:
+        await reply.json(b"{}")
+
+    async with pool_of(script) as (transport, upstream):
+        await ask(transport, upstream.url)
+        transport.close_idle()
+        assert len(transport._idle) == 1
+        await trio.sleep(KEEPALIVE_EXPIRY + 1)
+        transport.close_idle()
+        assert not transport._idle

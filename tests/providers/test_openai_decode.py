@@ -20,6 +20,7 @@ from trio_agent.providers.http import HttpSettings, UpstreamHttp
 from trio_agent.providers.openai_compatible import CHAT_COMPLETIONS
 from trio_agent.providers.openai_decode import FINISH_REASONS, ChatDecoder
 from trio_agent.providers.openai_quirks import Quirks
+from trio_agent.providers.openai_reasoning import MAX_CHARS, ReasoningBlocks
 from trio_agent.providers.presets import GEMINI, OPENROUTER, XAI
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.statemachine.events import (
@@ -677,3 +678,11 @@ def test_long_answers_cost_time_in_proportion() -> None:
         begun = time.process_time()
         decoder.feed([event] * 20_000)
         assert time.process_time() - begun < 0.7
+
+
+def test_reasoning_blocks_are_bounded() -> None:
+    """They are kept until the answer ends, where nothing else counts them."""
+    blocks = ReasoningBlocks()
+    piece = {"type": "reasoning.text", "text": "x" * (MAX_CHARS // 4)}
+    with pytest.raises(UpstreamError, match="characters of reasoning"):
+        blocks.take([piece] * 5)

@@ -30,6 +30,7 @@ from machine_values import (
 
 from trio_agent.statemachine import TRANSITIONS, ProtocolViolation, State, Turn, TurnSpec
 from trio_agent.statemachine import events as ev
+from trio_agent.statemachine.answering import MAX_CALLS
 from trio_agent.statemachine.table import (
     DONE,
     ERROR,
@@ -238,3 +239,13 @@ def test_the_owed_calls_are_shown_until_they_are_answered() -> None:
     assert turn.owed == (ASK,)
     turn.receive(ev.HostToolsReturned((result("h1"),), 1.0))
     assert turn.owed == ()
+
+
+def test_an_answer_holds_a_bounded_number_of_calls() -> None:
+    """An upstream that never stops calling tools must not fill the memory, nor the time, of everybody."""
+    turn = Turn(STREAM)
+    turn.receive(ev.Begin(0.0))
+    for index in range(MAX_CALLS):
+        turn.receive(ev.ToolCallStarted(index, f"c{index}", "ask"))
+    with pytest.raises(ProtocolViolation, match="more than"):
+        turn.receive(ev.ToolCallStarted(MAX_CALLS, "one too many", "ask"))

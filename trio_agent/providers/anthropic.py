@@ -76,6 +76,9 @@ class AnthropicProvider(Provider):
         self._models = None if models is None else [_completed(model) for model in models]
         self._traits: dict[str, Traits] = {model.id: _traits_of(model) for model in models or ()}
 
+    def tidy(self) -> None:
+        self._http.close_idle()
+
     def get_info(self) -> ProviderInfo:
         return ProviderInfo(
             id=self.name,

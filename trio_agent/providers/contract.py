@@ -241,6 +241,9 @@ class Provider(ABC):
         response = await self.complete(request)
         yield events_of(response, self.parse_tool_calls(response))
 
+    def tidy(self) -> None:  # noqa: B027 - most plug-ins keep nothing that grows old
+        """Let go of what has grown old, such as idle connections; called about once a minute."""
+
     def check(self, request: ProviderRequest) -> None:  # noqa: B027 - most wires have something to refuse, not all
         """Refuse what this provider's wire cannot carry, by raising AgentError with a 4xx code.
 

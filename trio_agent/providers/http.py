@@ -148,6 +148,10 @@ class UpstreamHttp:
         url = self._url(path, params)
         return httpx.Request(method, url, headers=merged, content=body, extensions=self._extensions)
 
+    def close_idle(self) -> None:
+        """Close the connections that have been idle for too long; nobody else does while no request comes."""
+        self._transport.close_idle()
+
     def scrub(self, text: str) -> str:
         """`text` without secrets."""
         for secret in self._secrets:

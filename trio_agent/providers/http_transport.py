@@ -7,8 +7,8 @@ trio-agent beside them; docs/performance.md has the figures.
 
 Here a request owns a permit and a connection from the moment it has them. Whatever way it ends, both go back
 in one step without an await, so no cancellation can come in between. HTTP/1.1 only: one lost HTTP/2
-connection would end many streams. No request is sent twice: one that meets a connection that the upstream
-was just closing fails as `CutShort`, and whoever knows whether it may be repeated decides.
+connection would end many streams. Nothing here sends a request twice: one that meets a connection that the
+upstream was just closing fails as `CutShort`, and whoever knows whether it may be repeated decides.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ BODY: Final = "trio_agent.body"
 """The response extension under which the transport hands out its `ResponseBody`."""
 
 KEEPALIVE_EXPIRY: Final = 15.0
-"""Seconds that an idle connection is kept: less than what common servers and proxies keep theirs."""
+"""Seconds after which an idle connection serves no more: less than what common servers and proxies keep
+theirs. It is closed by the next request, or by `close_idle`."""
 
 
 class ResponseBody(httpx.AsyncByteStream):
@@ -123,9 +124,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
         """The connection that was used last, if it is still good. Those that are too old are closed."""
         if self._closed:
             raise RuntimeError("the transport is closed")
-        oldest = trio.current_time() - KEEPALIVE_EXPIRY
-        while self._idle and self._idle[0].idle_since < oldest:  # they are in the order of their release
-            self._idle.pop(0).close()
+        self.close_idle()
         for index in range(len(self._idle) - 1, -1, -1):
             if self._idle[index].origin == origin:
                 connection = self._idle.pop(index)
@@ -133,6 +132,12 @@ class PoolTransport(httpx.AsyncBaseTransport):
                     return connection
                 connection.close()
         return None
+
+    def close_idle(self) -> None:
+        """Close the connections that have been idle for too long."""
+        oldest = trio.current_time() - KEEPALIVE_EXPIRY
+        while self._idle and self._idle[0].idle_since < oldest:  # they are in the order of their release
+            self._idle.pop(0).close()
 
     async def _connect(self, url: httpx.URL, seconds: float | None) -> Connection:
         scheme, host, port = origin = _origin_of(url)

@@ -114,6 +114,9 @@ class OpenAICompatible(Provider):
         self._models = None if models is None else list(models)
         self._new_id = new_id
 
+    def tidy(self) -> None:
+        self._http.close_idle()
+
     def get_info(self) -> ProviderInfo:
         return ProviderInfo(
             id=self.name,

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from trio_agent.providers.contract import UpstreamError
+
 Detail = dict[str, Any]
 
 _GROWING: Final = ("text", "summary", "data")
+MAX_CHARS: Final = 8_000_000
+"""Bound of one answer's reasoning blocks, in characters: they are kept until the answer ends."""
+_BLOCK_CHARS: Final = 64  # what a block costs that says nothing
 
 
 class ReasoningBlocks:
@@ -15,11 +20,18 @@ class ReasoningBlocks:
 
     def __init__(self) -> None:
         self._blocks: list[Detail] = []
+        self._chars = 0
         # The pieces of the last block's growing fields. Joined once: answers can be very long.
         self._pieces: dict[str, list[str]] = {}
 
     def take(self, details: Sequence[Detail]) -> None:
+        """Join what came. Raises UpstreamError `malformed` where it is too much."""
         for detail in details:
+            self._chars += _BLOCK_CHARS + sum(len(each) for each in detail.values() if isinstance(each, str))
+            if self._chars > MAX_CHARS:
+                raise UpstreamError(
+                    "malformed", f"the answer holds more than {MAX_CHARS} characters of reasoning"
+                )
             last = self._blocks[-1] if self._blocks else None
             if last is None or not _same_block(last, detail):
                 self._close()
