@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from trio_agent.store.sqlite import open_store
 from trio_agent.tools.box import PythonToolBox, load_tools
 from trio_agent.tools.python import PythonTool, ToolDefinitionError, python_tool
 from trio_agent.world import World
+
+logger = logging.getLogger("trio_agent.provider")
 
 DATABASE = "store.sqlite3"
 
@@ -79,7 +82,9 @@ async def boot(
     credentials = _credentials(env, where, problems)
     async with AsyncExitStack() as resources:
         specs = {name: ProviderSpec(each.module, each.config) for name, each in config.providers.items()}
-        booted = await boot_providers(specs, credentials=credentials, resources=resources)
+        booted = await boot_providers(
+            specs, credentials=credentials, resources=resources, observers=(_log_event,)
+        )
         problems += [_problem_of(each) for each in booted.problems]
         directory = booted.directory()
         problems += _check_routes(draft, config, booted.providers, directory)
@@ -209,3 +214,8 @@ def _unknown_model(path: KeyPath, model: str, directory: ModelDirectory) -> Conf
         near[0] if near else "",
         f"write {quote(near[0])}" if near else "write one of those that `trio-agent models` lists",
     )
+
+
+def _log_event(provider: str, event: str, data: Mapping[str, Any]) -> None:
+    """What a provider emits is for those who look closely, and may hold anything: names only, at debug."""
+    logger.debug("provider %s emitted %s (%s)", provider, event, ", ".join(sorted(map(str, data))))

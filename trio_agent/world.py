@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -53,14 +54,16 @@ class CountingWorld:
         seed: the seed that every turn gets.
     """
 
-    def __init__(self, *, start: float = 1_700_000_000.0, clock: object = None, seed: int = 0) -> None:
+    def __init__(
+        self, *, start: float = 1_700_000_000.0, clock: Callable[[], float] | None = None, seed: int = 0
+    ) -> None:
         self._start = start
         self._clock = clock
         self._seed = seed
         self._count = 0
 
     def now(self) -> float:
-        return self._start + (self._clock() if callable(self._clock) else 0.0)
+        return self._start + (0.0 if self._clock is None else self._clock())
 
     def new_id(self, prefix: str) -> str:
         self._count += 1

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from trio_agent.agent import Agent
-from trio_agent.cli.common import read_config
+from trio_agent.cli.common import read_draft
 from trio_agent.config.schema import AgentConfig, ServerConfig
 from trio_agent.faces import answer, request
 from trio_agent.providers import directory
@@ -112,7 +112,7 @@ def test_the_servers_limits_come_from_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_bytes(msgspec.json.encode({"providers": {"replay": {}}, "server": wanted}))
     agent = Agent.__new__(Agent)
-    agent.config = read_config(path)
+    agent.config = read_draft(path).whole()
     given = msgspec.structs.asdict(http_limits(agent))
     assert {name: given[name] for name in wanted} == wanted
     assert set(given) - set(wanted) == {"max_message_bytes"}

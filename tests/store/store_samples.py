@@ -68,7 +68,6 @@ def park(turn_id: str, *call_ids: str, **changes: Any) -> ParkRow:
         "snapshot": b"\x00machine\xff",
         "created_at": EPOCH,
         "expires_at": EPOCH + 900,
-        "context": b"context\x00",
     }
     return ParkRow(turn_id=turn_id, call_ids=call_ids, **(fields | changes))
 

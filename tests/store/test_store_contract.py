@@ -155,7 +155,7 @@ async def test_turns_are_counted_by_outcome(any_store: Store) -> None:
 
 
 async def test_a_park_comes_back_byte_for_byte(any_store: Store) -> None:
-    """Snapshot and context are opaque, and the turn's row says that it is parked."""
+    """The snapshot is opaque, and the turn's row says that it is parked."""
     await parked(any_store, "t", "call_2", "call_1")
     assert await any_store.find_parks("key_1", ["call_1", "elsewhere"]) == [park("t", "call_2", "call_1")]
     row = await any_store.get_turn("t")

@@ -13,7 +13,6 @@ import click
 
 from trio_agent.config.load import Draft, load_draft
 from trio_agent.config.problems import ConfigProblem
-from trio_agent.config.schema import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,15 +29,6 @@ def config_option(function: F) -> F:
         show_envvar=True,
         help="The configuration (host_config.json).",
     )(function)
-
-
-def read_config(path: Path | None) -> Config:
-    """The configuration that the command was pointed at.
-
-    Raises:
-        ConfigError: it was pointed at none, or at one with problems.
-    """
-    return read_draft(path).whole()
 
 
 def read_draft(path: Path | None) -> Draft:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -118,7 +119,7 @@ class ProviderResponse(Struct, frozen=True, kw_only=True):
     message: Message
     finish_reason: FinishReason
     usage: Usage | None = None
-    cost_usd: Any = None
+    cost_usd: Decimal | None = None
     response_id: str | None = None
     model: str | None = None
 
@@ -127,7 +128,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """A model that a provider serves.
 
     `context_window` and `max_output_tokens` are in tokens, `None` where unknown. `price` is absent when
-    unknown, never zero by default. `cost_tier` lives in `metadata`.
+    unknown, never zero by default. `cost_tier` lives in `metadata`. `defaults` tells what the vendor takes
+    for options that are not sent; the server sends none on its account.
     """
 
     id: str
@@ -142,11 +144,11 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     owned_by: str | None = None
 
     @property
-    def cost_per_input_token(self) -> Any:
+    def cost_per_input_token(self) -> Decimal | None:
         return None if self.price is None else self.price.input
 
     @property
-    def cost_per_output_token(self) -> Any:
+    def cost_per_output_token(self) -> Decimal | None:
         return None if self.price is None else self.price.output
 
 

@@ -80,7 +80,7 @@ class ParkRow(Struct, frozen=True, kw_only=True):
     """A turn that waits for the caller's tools, or one that was taken up again and has not ended since.
 
     `call_ids` are the tool calls that are owed. `history` is a digest of the conversation as the client
-    saw it, `snapshot` the machine, `context` what else the turn needs to go on.
+    saw it, `snapshot` the machine with all that the turn needs to go on.
     """
 
     turn_id: str
@@ -91,7 +91,6 @@ class ParkRow(Struct, frozen=True, kw_only=True):
     snapshot: bytes
     created_at: float
     expires_at: float
-    context: bytes = b""
 
 
 class ReasoningRow(Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ _CALL: Final = (
 )  # fmt: skip
 _CALL_KEY: Final = ("turn_id", "number", "started_at", "attempt", "provider", "model")
 _PARK: Final = (
-    "turn_id", "owner", "call_ids", "history", "model", "snapshot", "created_at", "expires_at", "context",
+    "turn_id", "owner", "call_ids", "history", "model", "snapshot", "created_at", "expires_at",
 )  # fmt: skip
 _REASONING: Final = ("tool_call_id", "owner", "asked", "origin", "message", "created_at")
 
@@ -169,7 +169,6 @@ def park_values(row: ParkRow) -> Values:
         row.snapshot,
         row.created_at,
         row.expires_at,
-        row.context,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -166,10 +167,10 @@ class Performer:
             case _:
                 raise AssertionError(f"nobody performs {type(effect).__name__}")
 
-    def _start(self, what: object, call: ToolCall) -> None:
+    def _start(self, what: Callable[[ToolCall], Awaitable[None]], call: ToolCall) -> None:
         if self.nursery is None:
             raise AssertionError("a turn performs effects inside its nursery")
-        self.nursery.start_soon(what, call)  # type: ignore[arg-type]
+        self.nursery.start_soon(what, call)
 
     async def _run_tool(self, call: ToolCall) -> None:
         began = trio.current_time()

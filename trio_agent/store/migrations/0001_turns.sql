@@ -65,8 +65,7 @@ CREATE TABLE parks (
     model       TEXT NOT NULL,
     snapshot    BLOB NOT NULL,
     created_at  REAL NOT NULL,
-    expires_at  REAL NOT NULL,
-    context     BLOB NOT NULL
+    expires_at  REAL NOT NULL
 );
 CREATE INDEX parks_by_expiry ON parks (expires_at);
 
