@@ -21,6 +21,7 @@ from trio_agent.statemachine import SnapshotError, Turn
 from trio_agent.statemachine.conversation import without_foreign_reasoning
 from trio_agent.statemachine.events import Begin, Resume
 from trio_agent.store.contract import ParkRow, StateAt, Store, StoreError, TurnRow
+from trio_agent.turn.context import TurnContext
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.history import Returned, digest, repaired, returned, same_answer
 from trio_agent.turn.journal import Journal
@@ -28,7 +29,6 @@ from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools, ToolBox
-from trio_agent.world import World
 
 STORE_RETRY_SECONDS = 5.0
 
@@ -60,19 +60,20 @@ class Admission:
         providers: Mapping[str, Provider],
         tools: ToolBox,
         store: Store,
-        world: World,
     ) -> None:
         self._config = config
         self._planner = planner
         self._providers = providers
         self._tools = tools
         self._store = store
-        self._world = world
 
-    async def admit(self, request: TurnRequest, host: HostTools | None, *, full: bool) -> Admitted:
+    async def admit(
+        self, request: TurnRequest, host: HostTools | None, context: TurnContext, *, full: bool
+    ) -> Admitted:
         """Let a request in.
 
         Args:
+            context: the turn's own time and ids, and whoever listens in.
             host: the callables of a host that waits; without it the turn parks for its caller's tools.
             full: whether as many turns as allowed are running already.
 
@@ -94,33 +95,34 @@ class Admission:
                 )
         except AgentError as error:
             if error.status in (402, 422, 429):
-                await self._record_refusal(request, choice, error)  # noqa: ASYNC120 - who left needs none
+                await self._record_refusal(request, choice, error, context)  # noqa: ASYNC120 - who left needs none
             raise
         try:
             if host is None:
-                resumed = await self._resume(plan)
+                resumed = await self._resume(plan, context)
                 if resumed is not None:
                     return resumed
-            return await self._begin(plan, host)
+            return await self._begin(plan, host, context)
         except StoreError as error:
             raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
 
     # --- an ordinary turn -----------------------------------------------------------------------------
 
-    async def _begin(self, plan: Plan, host: HostTools | None) -> Admitted:
-        request = plan.request
-        messages = await reattached(plan.messages, owner=request.owner, store=self._store)
-        turn = Turn(self._planner.spec(plan, self._world.new_id("turn_"), messages, host))
-        row = self._row(plan, turn)
-        return self._admitted(plan, turn, row, Begin(trio.current_time()), host)
+    async def _begin(self, plan: Plan, host: HostTools | None, context: TurnContext) -> Admitted:
+        request, world = plan.request, context.world
+        messages = await reattached(plan.messages, owner=request.owner, store=context.store(self._store))
+        spec = self._planner.spec(plan, world.new_id("turn_"), messages, host, seed=world.seed())
+        turn = Turn(spec)
+        row = self._row(plan, turn, world.now())
+        return self._admitted(plan, turn, row, Begin(trio.current_time()), host, context)
 
-    def _row(self, plan: Plan, turn: Turn) -> TurnRow:
+    def _row(self, plan: Plan, turn: Turn, now: float) -> TurnRow:
         request, candidate = plan.request, turn.candidate
         return TurnRow(
             id=turn.spec.turn_id,
             face=request.face,
             model=plan.shown_model,
-            created_at=self._world.now(),
+            created_at=now,
             owner=request.owner,
             session_id=request.session_id,
             provider=candidate.provider,
@@ -133,15 +135,15 @@ class Admission:
 
     # --- a turn that goes on ----------------------------------------------------------------------------
 
-    async def _resume(self, plan: Plan) -> Admitted | None:
+    async def _resume(self, plan: Plan, context: TurnContext) -> Admitted | None:
         """The parked turn that this request goes on with, taken, or `None`."""
-        request = plan.request
+        request, store = plan.request, context.store(self._store)
         brought = returned(request.messages)
         if brought is None:
             return None
         ids = [result.tool_call_id for result in brought.results]
-        for park in await self._store.find_parks(request.owner, ids):
-            turn = self._match(plan, brought, park)
+        for park in await store.find_parks(request.owner, ids):
+            turn = self._match(plan, brought, park, context.world.seed())
             if turn is None:
                 continue
             missing = [call.id for call in turn.owed if call.id not in ids]
@@ -154,13 +156,16 @@ class Admission:
                 )
                 incomplete.turn_id = park.turn_id
                 raise incomplete
-            old = await self._store.get_turn(park.turn_id)
-            if old is None or not await self._store.take_park(park.turn_id, self._world.now(), park.snapshot):
+            old = await store.get_turn(park.turn_id)
+            now = context.world.now()
+            if old is None or not await store.take_park(park.turn_id, now, park.snapshot):
                 return None
-            return self._go_on(plan, brought, turn, old, park)
+            row = self._gone_on(plan, old, now)
+            first = Resume(brought.results, trio.current_time(), brought.after)
+            return self._admitted(plan, turn, row, first, None, context, park)
         return None
 
-    def _match(self, plan: Plan, brought: Returned, park: ParkRow) -> Turn | None:
+    def _match(self, plan: Plan, brought: Returned, park: ParkRow, seed: int) -> Turn | None:
         """The parked turn, if the request is its continuation and nothing else.
 
         Another model or an edited history means that the client wants something else: its view wins.
@@ -180,22 +185,24 @@ class Admission:
         if (refs[0].provider_id, refs[0].model.id) != (served.provider, served.model):
             return None
         spec = self._planner.spec(
-            msgspec.structs.replace(plan, refs=tuple(refs)), turn.spec.turn_id, turn.spec.messages, None
+            msgspec.structs.replace(plan, refs=tuple(refs)),
+            turn.spec.turn_id,
+            turn.spec.messages,
+            None,
+            seed=seed,
         )
         return Turn.restore(park.snapshot, spec)
 
-    def _go_on(self, plan: Plan, brought: Returned, turn: Turn, old: TurnRow, park: ParkRow) -> Admitted:
-        row = msgspec.structs.replace(
+    def _gone_on(self, plan: Plan, old: TurnRow, now: float) -> TurnRow:
+        return msgspec.structs.replace(
             old,
             outcome="running",
             reason=None,
             error=None,
             ended_at=None,
-            states=(*old.states, StateAt("resumed", self._world.now())),
+            states=(*old.states, StateAt("resumed", now)),
             notes=tuple(dict.fromkeys((*old.notes, *plan.notes))),
         )
-        first = Resume(brought.results, trio.current_time(), brought.after)
-        return self._admitted(plan, turn, row, first, None, park)
 
     # --- what runs ------------------------------------------------------------------------------------------
 
@@ -206,16 +213,18 @@ class Admission:
         row: TurnRow,
         first: Begin | Resume,
         host: HostTools | None,
+        context: TurnContext,
         taken: ParkRow | None = None,
     ) -> Admitted:
         request = plan.request
+        context.admitted(turn)
 
         def make_driver(sink: Sink) -> Driver:
             journal = Journal(
-                self._store,
+                context.store(self._store),
                 row,
                 turn=turn,
-                world=self._world,
+                world=context.world,
                 history=partial(digest, request.messages),
                 ttl=self._config.server.host_tool_ttl,
                 taken=taken,
@@ -228,25 +237,29 @@ class Admission:
                 host=host,
                 journal=journal,
                 sink=sink,
+                context=context,
             )
 
-        def build_request(turn: Turn) -> ProviderRequest:
+        def build_request(turn: Turn, nonce: str) -> ProviderRequest:
             candidate = turn.candidate
             return ProviderRequest(
                 model=candidate.model,
                 messages=without_foreign_reasoning(turn.conversation, candidate.origin),
                 tools=plan.tools,
                 options=plan.options[candidate.provider],
+                nonce=nonce,
             )
 
         return Admitted(
             turn.spec.turn_id, plan.shown_model, plan.notes, plan.hidden, plan.ignored, first, make_driver
         )
 
-    async def _record_refusal(self, request: TurnRequest, choice: Choice, error: AgentError) -> None:
-        now = self._world.now()
+    async def _record_refusal(
+        self, request: TurnRequest, choice: Choice, error: AgentError, context: TurnContext
+    ) -> None:
+        now = context.world.now()
         row = TurnRow(
-            id=self._world.new_id("turn_"),
+            id=context.world.new_id("turn_"),
             face=request.face,
             model=choice.shown,
             created_at=now,
@@ -262,6 +275,6 @@ class Admission:
         )
         error.turn_id = row.id
         try:
-            await self._store.close_turn(row, ())
+            await context.store(self._store).close_turn(row, ())
         except StoreError as failed:
             raise AgentError("store_unavailable", str(failed), retry_after=STORE_RETRY_SECONDS) from None

@@ -26,9 +26,9 @@ from trio_agent.statemachine.events import (
 )
 from trio_agent.statemachine.failure import Problem
 from trio_agent.store.contract import TurnRow
-from trio_agent.tools.host import HostCallables
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import SinkClosedError
+from trio_agent.turn.toolbox import HostTools
 
 if TYPE_CHECKING:
     from trio_agent.agent import Agent
@@ -144,16 +144,18 @@ def _event_of(output: fx.Output) -> TurnEvent | AgentError | None:
 
 
 @asynccontextmanager
-async def live_turn(agent: Agent, request: TurnRequest, host: HostCallables) -> AsyncIterator[LiveTurn]:
+async def live_turn(agent: Agent, request: TurnRequest, host: HostTools) -> AsyncIterator[LiveTurn]:
     """Run a turn beside the block; leaving the block, by any door, ends it and waits for its outcome."""
-    admitted = await agent.admit(request, host)
+    context = agent.context()
+    context.embedded_request(request)
+    admitted = await agent.admit(request, host, context=context)
     send, receive = trio.open_memory_channel[TurnEvent | AgentError](0)
     async with open_plain_nursery() as nursery:
         turn = LiveTurn(admitted, receive)
 
         async def run() -> None:
             with send:
-                turn.row = await agent.run(admitted, _ChannelSink(send))
+                turn.row = await agent.run(admitted, context.sink(_ChannelSink(send)))
 
         nursery.start_soon(run)
         with receive:

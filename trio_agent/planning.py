@@ -21,7 +21,6 @@ from trio_agent.statemachine.conversation import Image, Message, Text, Tool
 from trio_agent.statemachine.money import Price
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.toolbox import HostTools, ToolBox
-from trio_agent.world import World
 
 logger = logging.getLogger("trio_agent")
 
@@ -70,14 +69,12 @@ class Planner:
         directory: ModelDirectory,
         prices: Mapping[str, Price | None],
         tools: ToolBox,
-        world: World,
     ) -> None:
         self._config = config
         self._providers = providers
         self._directory = directory
         self._prices = prices
         self._tools = tools
-        self._world = world
         self._wires = {name: _wire_of(provider) for name, provider in providers.items()}
         self._host_tools = tuple(
             Tool(each.name, each.description, each.parameters) for each in config.host_tools
@@ -250,7 +247,7 @@ class Planner:
         )
 
     def spec(
-        self, plan: Plan, turn_id: str, messages: tuple[Message, ...], host: HostTools | None
+        self, plan: Plan, turn_id: str, messages: tuple[Message, ...], host: HostTools | None, *, seed: int
     ) -> TurnSpec:
         """The specification of a turn, or of a parked turn's next response."""
         return TurnSpec(
@@ -263,7 +260,7 @@ class Planner:
             host="park" if host is None else "wait",
             routed=plan.routed,
             limits=self._limits(plan.request),
-            seed=self._world.seed(),
+            seed=seed,
         )
 
 

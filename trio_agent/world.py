@@ -6,6 +6,7 @@ else that a run could not repeat is asked of a `World`.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -34,15 +35,37 @@ class RealWorld:
         return time.time()
 
     def new_id(self, prefix: str) -> str:
-        number = secrets.randbits(128)
-        digits = []
-        while number:
-            number, digit = divmod(number, 62)
-            digits.append(_ALPHABET[digit])
-        return prefix + "".join(digits).rjust(22, "0")
+        return prefix + _digits(secrets.randbits(128))
 
     def seed(self) -> int:
         return secrets.randbits(32)
+
+
+class SeededWorld:
+    """A world whose ids and seeds all follow from one text, so that whoever knows it can repeat them.
+
+    Args:
+        text: what everything follows from; two worlds with the same one give the same ids.
+        now: wall time in seconds since the epoch.
+    """
+
+    def __init__(self, text: str, now: Callable[[], float]) -> None:
+        self.text = text
+        self._now = now
+        self._count = 0
+
+    def now(self) -> float:
+        return self._now()
+
+    def new_id(self, prefix: str) -> str:
+        self._count += 1
+        return prefix + _digits(self._number(f"id {self._count}") >> 128)
+
+    def seed(self) -> int:
+        return self._number("seed") >> 224
+
+    def _number(self, what: str) -> int:
+        return int.from_bytes(hashlib.sha256(f"{self.text}/{what}".encode()).digest())
 
 
 class CountingWorld:
@@ -71,3 +94,12 @@ class CountingWorld:
 
     def seed(self) -> int:
         return self._seed
+
+
+def _digits(number: int) -> str:
+    """128 bits as 22 letters and digits."""
+    digits = []
+    while number:
+        number, digit = divmod(number, 62)
+        digits.append(_ALPHABET[digit])
+    return "".join(digits).rjust(22, "0")

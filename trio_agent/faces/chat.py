@@ -39,10 +39,11 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     server = agent.config.server
     decoded = _decoded(incoming, server)
     request = decoded.request
-    admitted = await agent.admit(request)
+    context = incoming.context
+    admitted = await agent.admit(request, context=context)
     style = Style(
-        response_id=agent.world.new_id("chatcmpl-"),
-        created=int(agent.world.now()),
+        response_id=context.world.new_id("chatcmpl-"),
+        created=int(context.started_at),
         model=admitted.model,
         headers=turn_headers(admitted.turn_id, [*decoded.hosted, *admitted.ignored, *admitted.hidden]),
         include_usage=decoded.include_usage,

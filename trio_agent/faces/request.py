@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from msgspec import Struct
 
 from trio_agent.errors import AgentError
+from trio_agent.turn.context import TurnContext
 
 SERVER_KEY_OWNER = "server"
 _LABEL_LIMIT = 256
@@ -28,12 +29,16 @@ class RawBody:
     @contextmanager
     def opened(self) -> Iterator[bytes]:
         """The bytes, inside the block and never again; keep no reference to them."""
-        if self._data is None:
-            raise RuntimeError("the body of this request has been let go of")
         try:
-            yield self._data
+            yield self.peek()
         finally:
             self.close()
+
+    def peek(self) -> bytes:
+        """The bytes, for somebody who keeps them on purpose."""
+        if self._data is None:
+            raise RuntimeError("the body of this request has been let go of")
+        return self._data
 
     def close(self) -> None:
         """Let go of the bytes, if that has not happened."""
@@ -49,6 +54,7 @@ class Incoming(Struct, frozen=True):
     headers: Mapping[str, str]
     body: RawBody
     owner: str
+    context: TurnContext
 
 
 def authenticate(headers: Mapping[str, str], api_key: str | None) -> str:

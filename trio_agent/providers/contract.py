@@ -105,12 +105,17 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 class ProviderRequest(Struct, frozen=True, kw_only=True):
-    """One model call. `model` is the provider's own id for the model."""
+    """One model call. `model` is the provider's own id for the model.
+
+    `nonce` is a text that no other call has. What a provider must make up, such as the id of a tool call that
+    came without one, follows from it, so that a recorded call can be repeated; empty, it may be random.
+    """
 
     model: str
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     options: Options = Options()
+    nonce: str = ""
 
 
 class ProviderResponse(Struct, frozen=True, kw_only=True):

@@ -97,6 +97,11 @@ class MountCoordinator:
                     type(error).__name__,
                 )
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The secrets that this provider knows."""
+        return frozenset(self._secrets)
+
     def redact(self, text: str) -> str:
         """`text` without the secrets that this provider knows, for messages made by foreign code."""
         for secret in sorted(self._secrets, key=len, reverse=True):

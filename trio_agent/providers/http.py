@@ -22,7 +22,8 @@ from trio_agent.providers.answer_decoder import WholeBody
 from trio_agent.providers.contract import UpstreamError
 from trio_agent.providers.http_failure import failure_of_transport, hint
 from trio_agent.providers.http_socket import default_context
-from trio_agent.providers.http_transport import BODY, PoolTransport, ResponseBody
+from trio_agent.providers.http_tap import AROUND, ReadableBody
+from trio_agent.providers.http_transport import BODY, PoolTransport
 from trio_agent.providers.upstream_failure import (
     ErrorDetails,
     failure_in_stream,
@@ -121,12 +122,14 @@ class UpstreamHttp:
         params: Mapping[str, str] | None,
         headers: Mapping[str, str],
         body: bytes | None = None,
-    ) -> ResponseBody:
+    ) -> ReadableBody:
         """The body of the answer to a request, if it is a success; the caller closes it.
 
         No cookies, redirects or proxies, whatever the environment says.
         """
-        sending = self._transport.handle_async_request(self._request(method, path, params, headers, body))
+        around = AROUND.get()
+        transport = self._transport if around is None else around.transport(self._transport)
+        sending = transport.handle_async_request(self._request(method, path, params, headers, body))
         del body  # a large prompt need not wait here for as long as a model thinks
         response = await sending
         try:
@@ -272,9 +275,9 @@ class UpstreamHttp:
                 self._urls[path] = url
         return url.copy_merge_params(dict(params)) if params else url
 
-    async def _success(self, response: httpx.Response) -> ResponseBody:
+    async def _success(self, response: httpx.Response) -> ReadableBody:
         """The body of a 2xx response that is readable as it is; everything else raises."""
-        body: ResponseBody = response.extensions[BODY]
+        body: ReadableBody = response.extensions[BODY]
         if not response.is_success:
             raise await self._refusal(response, body)
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
@@ -286,7 +289,7 @@ class UpstreamHttp:
             )
         return body
 
-    async def _refusal(self, response: httpx.Response, body: ResponseBody) -> UpstreamError:
+    async def _refusal(self, response: httpx.Response, body: ReadableBody) -> UpstreamError:
         raw = bytearray()
         with trio.move_on_after(ERROR_BODY_TIMEOUT):
             try:
@@ -302,10 +305,14 @@ class UpstreamHttp:
             response.status_code,
             details,
             origin=self.origin,
-            retry_after=retry_after_of(response.headers, self._wall_clock()),
+            retry_after=retry_after_of(response.headers, self._now()),
             hint=hint(response, raw),
         )
         return self._scrubbed(error)
+
+    def _now(self) -> float:
+        around = AROUND.get()
+        return self._wall_clock() if around is None else around.now()
 
     def _failure(self, error: httpx.TransportError) -> UpstreamError:
         kind, text = failure_of_transport(

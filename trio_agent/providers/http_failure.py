@@ -25,7 +25,7 @@ def failure_of_transport(
     if isinstance(error, httpx.ConnectTimeout):
         return "refused", f"could not be reached within {connect_s:g} seconds"
     if isinstance(error, httpx.ConnectError):
-        return "refused", f"could not be reached: {_reason(error)}"
+        return "refused", f"could not be reached: {reason_of(error)}"
     if isinstance(error, httpx.PoolTimeout):
         return "refused", (
             f"was not called: all {size} connections were busy for {pool_s:g} seconds (raise max_connections)"
@@ -35,7 +35,7 @@ def failure_of_transport(
     if isinstance(error, httpx.RemoteProtocolError):
         return "malformed", f"does not speak valid HTTP: {error}"
     if isinstance(error, httpx.NetworkError | httpx.TimeoutException):
-        return "truncated", f"broke the connection: {_reason(error)}"
+        return "truncated", f"broke the connection: {reason_of(error)}"
     # No detail: it would be the header or URL at fault, secrets included.
     return "unexpected", "was not called: a header or the URL cannot be sent"
 
@@ -54,7 +54,7 @@ def hint(response: httpx.Response, raw: bytearray) -> str:
     return text[:_LONGEST_HINT] if text.isprintable() and not text.startswith("<") else ""
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The innermost operating-system or TLS error's own words."""
     reason, seen = str(error), error
     for _ in range(8):

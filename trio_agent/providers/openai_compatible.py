@@ -6,6 +6,8 @@ vendors are in `presets.py`; this module's own `mount` is the one for any other 
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
@@ -77,9 +79,12 @@ CHAT_COMPLETIONS = Preset(
 )
 
 
-def new_call_id() -> str:
-    """A tool-call id in OpenAI's form."""
-    return f"call_{secrets.token_hex(12)}"
+def call_ids(nonce: str) -> Callable[[], str]:
+    """Makes tool-call ids in OpenAI's form: random ones, or those that follow from a nonce."""
+    if not nonce:
+        return lambda: f"call_{secrets.token_hex(12)}"
+    count = itertools.count()
+    return lambda: f"call_{hashlib.sha256(f'{nonce}/{next(count)}'.encode()).hexdigest()[:24]}"
 
 
 class OpenAICompatible(Provider):
@@ -92,7 +97,6 @@ class OpenAICompatible(Provider):
         base_url: what the client calls, for `get_info`.
         limits: the limits of a call.
         models: the models that the operator named; `None` asks the server.
-        new_id: makes tool-call ids for servers that send none.
     """
 
     def __init__(
@@ -104,7 +108,6 @@ class OpenAICompatible(Provider):
         base_url: str,
         limits: CallLimits,
         models: Sequence[ModelInfo] | None = None,
-        new_id: Callable[[], str] = new_call_id,
     ) -> None:
         self.name = name
         self.limits = limits
@@ -112,7 +115,6 @@ class OpenAICompatible(Provider):
         self._http = http
         self._base_url = base_url
         self._models = None if models is None else list(models)
-        self._new_id = new_id
 
     def tidy(self) -> None:
         self._http.close_idle()
@@ -152,7 +154,7 @@ class OpenAICompatible(Provider):
         """The answer as it comes. Raises UpstreamError, from the generator; see `decoded`."""
         quirks = self._preset.quirks
         taken = {call.id for message in request.messages for call in message.tool_calls}
-        decoder = ChatDecoder(self._http, quirks, self._new_id, taken)
+        decoder = ChatDecoder(self._http, quirks, call_ids(request.nonce), taken)
         try:
             # `check` has passed before the turn, but not on what a server-side tool returned since.
             openai_encode.check(request, self.name, quirks)

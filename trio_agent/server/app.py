@@ -105,11 +105,15 @@ async def _run(
 ) -> None:
     """One request of a face's. The body is read in the frame that also lets go of it, whatever happens."""
     try:
-        incoming = Incoming(path, headers, await read(), owner)
+        body = await read()
         try:
-            await respond(agent, incoming, send)
+            context = agent.context()
+            if context.listens:
+                context.http_request(path, headers, body.peek())
+                send = context.http(send)
+            await respond(agent, Incoming(path, headers, body, owner, context), send)
         finally:
-            incoming.body.close()
+            body.close()
     except AgentError as error:
         await send_error(send, error, [] if error.turn_id is None else turn_headers(error.turn_id, ()))
 

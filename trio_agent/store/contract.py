@@ -108,8 +108,8 @@ class ReasoningRow(Struct, frozen=True, kw_only=True):
     created_at: float
 
 
-class Store(Protocol):
-    """Durable state. Every method raises StoreError when the store is out of reach or full."""
+class TurnStore(Protocol):
+    """What one turn asks for. Every method raises StoreError when the store is out of reach or full."""
 
     async def open_turn(self, row: TurnRow) -> None:
         """Write the row of a turn that begins or, if it exists (a resumed turn), of one that goes on."""
@@ -141,16 +141,20 @@ class Store(Protocol):
         another one by now is not taken: somebody took it and put it back since the caller looked.
         """
 
+    async def find_reasoning(self, owner: str, tool_call_ids: Sequence[str]) -> list[ReasoningRow]:
+        """All that is kept for these calls; one id may have several rows, of different conversations."""
+
+    async def get_turn(self, turn_id: str) -> TurnRow | None: ...
+
+
+class Store(TurnStore, Protocol):
+    """Durable state: what turns ask for, and what its keeper and its readers do besides."""
+
     async def expire_parks(self, now: float) -> int:
         """Close the turns whose park has expired as `abandoned`; returns how many."""
 
     async def sweep(self, now: float) -> None:
         """Forget what is past its time, and close the turns of processes that died; called hourly."""
-
-    async def find_reasoning(self, owner: str, tool_call_ids: Sequence[str]) -> list[ReasoningRow]:
-        """All that is kept for these calls; one id may have several rows, of different conversations."""
-
-    async def get_turn(self, turn_id: str) -> TurnRow | None: ...
 
     async def list_turns(self, *, limit: int = 100) -> list[TurnRow]:
         """The newest turns first."""

@@ -24,10 +24,11 @@ from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.failure import Failure
 from trio_agent.statemachine.table import HOST_TOOL_WAIT, NEW
 from trio_agent.turn.call import ModelCall
+from trio_agent.turn.context import TurnContext
 from trio_agent.turn.journal import Journal
 from trio_agent.turn.perform import Performer
 from trio_agent.turn.sink import Sink, SinkClosedError
-from trio_agent.turn.timers import ENDING, Timers
+from trio_agent.turn.timers import ENDING
 from trio_agent.turn.toolbox import HostTools, ToolBox
 from trio_agent.turn.upstream import CALL_EVENTS
 
@@ -45,11 +46,12 @@ class Driver:
     Args:
         turn: the machine, not begun (or restored from a park).
         providers: the provider of every candidate, by id.
-        build_request: the model call that the turn's candidate is to be sent now.
+        build_request: the model call that the turn's candidate is to be sent now, given a nonce.
         tools: the server-side tools.
         host: the host's callables, for a turn that waits alive.
         journal: the turn's rows.
         sink: where outputs go.
+        context: what stands between the turn and the world.
     """
 
     def __init__(
@@ -57,22 +59,30 @@ class Driver:
         turn: Turn,
         *,
         providers: Mapping[str, Provider],
-        build_request: Callable[[Turn], ProviderRequest],
+        build_request: Callable[[Turn, str], ProviderRequest],
         tools: ToolBox,
         host: HostTools | None,
         journal: Journal,
         sink: Sink,
+        context: TurnContext,
     ) -> None:
         self.turn = turn
         self.journal = journal
-        self._providers = providers
+        self._context = context
+        self._heard = context.received if context.listens else None
+        self._providers = context.providers(providers)
         self._build_request = build_request
-        self._timers = Timers()
+        self._timers = context.timers()
         self._lock = trio.Lock()
         self._state = turn.state
         self._due: deque[fx.Effect] = deque()
         self._performer = Performer(
-            self, sink=sink, journal=journal, timers=self._timers, tools=tools, host=host
+            self,
+            sink=sink,
+            journal=journal,
+            timers=self._timers,
+            tools=context.tools(tools),
+            host=context.host(host),
         )
         self._call_due: fx.StartCall | None = None
         self._call: ModelCall | None = None
@@ -104,6 +114,7 @@ class Driver:
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
                 self._performer.nursery = nursery
+                self._context.last_event = self._last_event
                 nursery.start_soon(self._run_timers)
                 await self.dispatch((first,))
                 if self._stop_first is not None:
@@ -159,11 +170,17 @@ class Driver:
                 logger.exception("turn %s: its client could not be told", self.turn.spec.turn_id)
             else:
                 return
+        self._note_leaving()
         self._scope.cancel()
 
     def end_as(self, reason: ev.CancelReason) -> None:
-        """Say what a cancellation from outside means from now on; by itself it ends nothing."""
+        """Say what a cancellation from outside means from now on. By itself it ends no turn that has a client.
+
+        A call that is only read on to learn what it cost ends at once: it is shielded from the cancellation.
+        """
         self._ending = reason
+        if self._call is not None and self._call.draining:
+            self._call.stop()
 
     # --- events in, effects out -------------------------------------------------------------------
 
@@ -191,7 +208,7 @@ class Driver:
         turn, due = self.turn, self._due
         for event in events:
             try:
-                due.extend(turn.receive(event))
+                due.extend(turn.receive(event) if self._heard is None else self._told(event))
             except ProtocolViolation as violation:
                 if type(event) not in CALL_EVENTS:
                     raise
@@ -199,7 +216,7 @@ class Driver:
                 # not stopped with `StopCall`: its own task is here, and the client is still to be told.
                 logger.warning("provider %s broke its contract: %s", turn.candidate.provider, violation)
                 failure = Failure(kind="malformed", message=f"events out of order: {violation}")
-                due.extend(turn.receive(ev.CallFailed(failure, trio.current_time())))
+                due.extend(self._told(ev.CallFailed(failure, trio.current_time())))
                 if self._call is not None:
                     self._call.ended = True
                 self._note_state()
@@ -214,8 +231,15 @@ class Driver:
 
     def effects_of(self, event: ev.Event) -> list[fx.Effect]:
         """What the machine asks for on `event`; for the performer, which holds the lock."""
-        effects = self.turn.receive(event)
+        effects = self._told(event)
         self._note_state()
+        return effects
+
+    def _told(self, event: ev.Event) -> list[fx.Effect]:
+        state = self.turn.state
+        effects = self.turn.receive(event)
+        if self._heard is not None:
+            self._heard(state, event, effects)
         return effects
 
     # --- the model call ---------------------------------------------------------------------------
@@ -231,7 +255,8 @@ class Driver:
     async def _run_call(self, effect: fx.StartCall) -> None:
         """One model call, read to its end. Its failure becomes an event unless the machine stopped it."""
         name = self.turn.spec.candidates[effect.candidate].provider
-        request = self._build_request(self.turn)
+        nonce = f"{self.turn.spec.turn_id}.{effect.number}.{effect.candidate}.{effect.attempt}"
+        request = self._build_request(self.turn, nonce)
         self.journal.note_call_start()
         self._call = call = ModelCall(self, self._timers, name, self._providers[name])
         try:
@@ -255,6 +280,8 @@ class Driver:
             await self._timers.run(self._fire)
         except BaseException as error:
             # The nursery is going down. If that was not our doing, the client has left.
+            if isinstance(error, trio.Cancelled):
+                self._note_leaving()
             if self._call is not None:
                 left = self._ending == "client_disconnected" and not (self._expired or self.over)
                 self._call.leave(drain=left and isinstance(error, trio.Cancelled))
@@ -269,6 +296,7 @@ class Driver:
         if scope.cancelled_caught:
             self._expired = True
             self._timers.clear(timer)
+            self._note_leaving()
             self._scope.cancel()
 
     async def _dispatch_timer(self, timer: ev.Timer) -> None:
@@ -298,6 +326,10 @@ class Driver:
         elif self._crashed or self._expired or self._stopped:
             with trio.move_on_after(BLOCKED_LIMIT_SECONDS, shield=True):
                 await self._performer.tell(untold)
+
+    def _note_leaving(self) -> None:
+        if self._context.listens and not self.over:
+            self._context.leaving(self._last_event(), told=self._stopped)
 
     def _last_event(self) -> ev.Event:
         now = trio.current_time()

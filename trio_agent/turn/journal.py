@@ -14,7 +14,7 @@ from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import REASONING_PARTS, Message
 from trio_agent.statemachine.failure import Problem
 from trio_agent.statemachine.table import FINAL, State
-from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StateAt, Store, StoreError, TurnRow
+from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StateAt, StoreError, TurnRow, TurnStore
 from trio_agent.turn.reasoning import answered
 from trio_agent.world import World
 
@@ -38,7 +38,7 @@ class Journal:
 
     def __init__(
         self,
-        store: Store,
+        store: TurnStore,
         row: TurnRow,
         *,
         turn: Turn,

@@ -22,7 +22,7 @@ from trio_agent.statemachine.conversation import (
     Thinking,
     ToolCall,
 )
-from trio_agent.store.contract import ReasoningRow, Store
+from trio_agent.store.contract import ReasoningRow, TurnStore
 from trio_agent.turn.history import digest, same_calls
 
 _LONG_RUN = re.compile(r"[A-Za-z0-9]{12,}")
@@ -45,7 +45,7 @@ def answered(messages: Iterable[Message], before: Message | None = None) -> list
     return found
 
 
-async def reattached(messages: Sequence[Message], *, owner: str, store: Store) -> tuple[Message, ...]:
+async def reattached(messages: Sequence[Message], *, owner: str, store: TurnStore) -> tuple[Message, ...]:
     """The conversation with kept reasoning put back into the assistant messages that lost it.
 
     Raises:

@@ -98,11 +98,15 @@ def failure_of(error: BaseException, provider: str) -> Failure:
     What a provider raises on purpose is an `UpstreamError`, perhaps inside a group of its own nursery's.
     Anything else is a crash of the plug-in: its text goes to the log, not to the client.
     """
-    meant = _meant(error)
-    if meant is not None:
-        return meant
-    logger.error("provider %s crashed", provider, exc_info=error)
-    return Failure(
+    failure = failure_meant(error)
+    if failure.kind == "crashed":
+        logger.error("provider %s crashed", provider, exc_info=error)
+    return failure
+
+
+def failure_meant(error: BaseException) -> Failure:
+    """The same, without a word in the log."""
+    return _meant(error) or Failure(
         kind="crashed", message=f"the provider plug-in raised {type(error).__name__}; see the server's log"
     )
 
@@ -123,4 +127,4 @@ def cancellation_of(group: BaseExceptionGroup[BaseException], who: str) -> BaseE
     return group if passing is None else passing
 
 
-__all__ = ["CALL_EVENTS", "Intake", "cancellation_of", "failure_of"]
+__all__ = ["CALL_EVENTS", "Intake", "cancellation_of", "failure_meant", "failure_of"]

@@ -1,0 +1,87 @@
+"""What stands between one turn and the world.
+
+A turn takes its ids and wall time from a context, and reaches providers, tools, the store and its reader
+through it. By default a context adds nothing. A recorder puts itself in between, and a replay takes the
+world's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from trio_agent.providers.contract import Provider
+from trio_agent.statemachine import Turn
+from trio_agent.statemachine.effects import Effect
+from trio_agent.statemachine.events import Event
+from trio_agent.statemachine.table import State
+from trio_agent.store.contract import TurnStore
+from trio_agent.turn.request import TurnRequest
+from trio_agent.turn.sink import Sink
+from trio_agent.turn.timers import Timers
+from trio_agent.turn.toolbox import HostTools, ToolBox
+from trio_agent.world import World
+
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class TurnContext:
+    """The plain context: nothing stands in between.
+
+    `started_at` is the wall time at which the request was there, in seconds since the epoch. `listens` says
+    whether anybody hears what comes in. `last_event`, which the driver sets, makes the event that the
+    machine would get if the turn were cancelled now.
+    """
+
+    listens = False
+    last_event: Callable[[], Event] | None = None
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.started_at = world.now()
+
+    # --- what comes in, as it comes -------------------------------------------------------------------
+
+    def http_request(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
+        """A POST came over HTTP, whole. It may still be refused; then it is no turn."""
+
+    def embedded_request(self, request: TurnRequest) -> None:
+        """This program asked for a turn itself."""
+
+    def received(self, state: State, event: Event, effects: Sequence[Effect]) -> None:
+        """The machine, which was in `state`, took an event and asked for `effects`; none is performed yet."""
+
+    def admitted(self, turn: Turn) -> None:
+        """The request has become this turn, or goes on with it."""
+
+    def leaving(self, event: Event, *, told: bool) -> None:
+        """The turn is being cancelled; the machine gets `event`, which says so, once all has stopped.
+
+        Args:
+            told: whether the server ends the turn, and the client is told if it still reads.
+        """
+
+    # --- what the turn reaches out to -----------------------------------------------------------------
+
+    def http(self, send: Send) -> Send:
+        """ASGI's `send` for the response."""
+        return send
+
+    def sink(self, sink: Sink) -> Sink:
+        """The sink of a turn that this program asked for itself."""
+        return sink
+
+    def providers(self, providers: Mapping[str, Provider]) -> Mapping[str, Provider]:
+        return providers
+
+    def tools(self, tools: ToolBox) -> ToolBox:
+        return tools
+
+    def host(self, host: HostTools | None) -> HostTools | None:
+        return host
+
+    def store(self, store: TurnStore) -> TurnStore:
+        return store
+
+    def timers(self) -> Timers:
+        return Timers()
