@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trio_agent.agent import Agent, open_agent
     from trio_agent.errors import AgentError
+    from trio_agent.recording.recorder import Record
     from trio_agent.server.app import serve
 
 __version__ = "0.1.0"
-__all__ = ["Agent", "AgentError", "__version__", "open_agent", "serve"]
+__all__ = ["Agent", "AgentError", "Record", "__version__", "open_agent", "serve"]
 
 _HOMES = {
     "Agent": "trio_agent.agent",
     "open_agent": "trio_agent.agent",
     "AgentError": "trio_agent.errors",
+    "Record": "trio_agent.recording.recorder",
     "serve": "trio_agent.server.app",
 }
 

@@ -24,6 +24,7 @@ import trio
 from trio_agent.admission import Admission, Admitted
 from trio_agent.boot import House, boot
 from trio_agent.config.load import Draft, load_draft, parse_draft
+from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.config.schema import Config
 from trio_agent.embedding import LiveTurn, live_turn
 from trio_agent.errors import AgentError
@@ -31,14 +32,18 @@ from trio_agent.nursery import open_plain_nursery
 from trio_agent.planning import Planner
 from trio_agent.providers.contract import Options, Provider
 from trio_agent.providers.directory import ModelRef
+from trio_agent.recording.header import Premises
+from trio_agent.recording.recorder import Record, Recorder
 from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import CancelReason
 from trio_agent.statemachine.money import Price
 from trio_agent.store.contract import Store, StoreError, TurnRow
 from trio_agent.tools.host import HostCallables
+from trio_agent.turn.context import TurnContext
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import Sink
+from trio_agent.turn.toolbox import HostTools
 from trio_agent.world import RealWorld, World
 
 logger = logging.getLogger("trio_agent")
@@ -51,13 +56,14 @@ SHUTDOWN_RETRY_SECONDS = 5.0
 class Agent:
     """A running agent. Made by `open_agent`."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, *, contexts: Callable[[World], TurnContext] = TurnContext) -> None:
         self.config: Config = house.config
         self.directory = house.directory
         self.providers = house.providers
         self.prices: Mapping[str, Price | None] = house.prices
         self.store: Store = house.store
         self.world: World = house.world
+        self._contexts = contexts
         providers = {mounted.id: mounted.provider for mounted in house.providers.values()}
         planner = Planner(
             house.config,
@@ -65,7 +71,6 @@ class Agent:
             directory=house.directory,
             prices=house.prices,
             tools=house.tools,
-            world=house.world,
         )
         self._admission = Admission(
             house.config,
@@ -73,7 +78,6 @@ class Agent:
             providers=providers,
             tools=house.tools,
             store=house.store,
-            world=house.world,
         )
         self._admitting = 0
         self._running: set[Driver] = set()
@@ -89,8 +93,18 @@ class Agent:
         """How many turns are running, those included that are being let in."""
         return len(self._running) + self._admitting
 
-    async def admit(self, request: TurnRequest, host: HostCallables | None = None) -> Admitted:
+    def context(self) -> TurnContext:
+        """What a request that has just come stands in; one for each."""
+        return self._contexts(self.world)
+
+    async def admit(
+        self, request: TurnRequest, host: HostTools | None = None, *, context: TurnContext | None = None
+    ) -> Admitted:
         """Decide whether a request becomes a turn.
+
+        Args:
+            host: the tools of a program that waits for the turn; without it the turn parks for its caller's.
+            context: of this request, if the caller has begun one.
 
         Raises:
             AgentError: why not, with the HTTP status it stands for.
@@ -102,7 +116,7 @@ class Agent:
         full = self.active_turns >= self.config.server.max_concurrent_turns
         self._admitting += 1
         try:
-            return await self._admission.admit(request, host, full=full)
+            return await self._admission.admit(request, host, context or self.context(), full=full)
         finally:
             self._admitting -= 1
 
@@ -206,6 +220,7 @@ async def open_agent(
     env: Mapping[str, str] | None = None,
     world: World | None = None,
     tools: Sequence[Callable[..., Any]] = (),
+    record: Record | str | os.PathLike[str] | None = None,
 ) -> AsyncIterator[Agent]:
     """Boot an agent, and close it when the block is left.
 
@@ -216,6 +231,7 @@ async def open_agent(
         env: where variables and credentials are looked up; by default the process's environment.
         world: where wall time, ids and random numbers come from.
         tools: server-side tools of this program: callables with type hints and a docstring.
+        record: a folder that every turn is recorded to, one file each; a `Record` says more about it.
 
     Raises:
         ConfigError: with every problem that was found.
@@ -233,8 +249,42 @@ async def open_agent(
         open_plain_nursery() as nursery,
     ):
         nursery.start_soon(_sweep, house)
-        yield Agent(house)
+        async with _recording(house, record) as contexts:
+            yield Agent(house, contexts=contexts)
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _recording(
+    house: House, record: Record | str | os.PathLike[str] | None
+) -> AsyncIterator[Callable[[World], TurnContext]]:
+    """The contexts of requests: recorded ones while the block runs, where that is wanted."""
+    if record is None:
+        yield TurnContext
+        return
+    recorder = _recorder(house, record if isinstance(record, Record) else Record(record))
+    async with open_plain_nursery() as nursery:
+        nursery.start_soon(recorder.run)
+        try:
+            yield recorder.context
+        finally:
+            await recorder.close()  # noqa: ASYNC102 - it shields itself, with a limit
+            nursery.cancel_scope.cancel()
+
+
+def _recorder(house: House, record: Record) -> Recorder:
+    premises = Premises(house.config, house.providers, house.prices, tuple(house.tools.tools))
+    try:
+        return Recorder(premises, record)
+    except OSError as error:
+        problem = ConfigProblem(
+            "recording_unusable",
+            "--record",
+            f"{os.fspath(record.folder)} cannot be written to: {error.strerror}",
+            expected="a folder that this user may write to",
+            remedy="name another folder, or do without --record",
+        )
+        raise ConfigError([problem]) from None
 
 
 async def _sweep(house: House) -> None:

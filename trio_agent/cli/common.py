@@ -31,6 +31,19 @@ def config_option(function: F) -> F:
     )(function)
 
 
+def record_option(function: F) -> F:
+    """`--record DIR`, or the variable."""
+    return click.option(
+        "--record",
+        "record",
+        metavar="DIR",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="TRIO_AGENT_RECORD",
+        show_envvar=True,
+        help="Record every turn to a file in this folder. The files hold prompts and answers, no keys.",
+    )(function)
+
+
 def read_draft(path: Path | None) -> Draft:
     """The same with its problems, for a command that goes on to look for more."""
     if path is not None:

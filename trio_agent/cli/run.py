@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from trio_agent.agent import Agent, open_agent
-from trio_agent.cli.common import config_option, log_to_stderr, read_draft
+from trio_agent.cli.common import config_option, log_to_stderr, read_draft, record_option
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.config.schema import ProviderConfig, RoutingConfig
@@ -27,6 +27,7 @@ from trio_agent.statemachine.events import RefusalDelta, TextDelta
 @click.option("--system", help="Instructions that go before the prompt.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--no-stream", is_flag=True, help="Print the answer when it is whole.")
+@record_option
 def run(
     prompt: str | None,
     config_path: Path | None,
@@ -35,6 +36,7 @@ def run(
     system: str | None,
     as_json: bool,
     no_stream: bool,
+    record: Path | None,
 ) -> None:
     """Run one turn and print the answer as it comes.
 
@@ -46,7 +48,7 @@ def run(
     draft = _with_own_provider(read_draft(config_path))
     messages = _messages(system, _read_prompt(prompt))
     try:
-        trio.run(_run, draft, messages, model, role, as_json, no_stream)
+        trio.run(_run, draft, messages, model, role, as_json, no_stream, record)
     except ConfigError as error:
         raise ConfigError([_as_written(each, draft) for each in error.problems]) from None
 
@@ -107,8 +109,9 @@ async def _run(
     role: str | None,
     as_json: bool,
     no_stream: bool,
+    record: Path | None,
 ) -> None:
-    async with open_agent(draft) as agent:
+    async with open_agent(draft, record=record) as agent:
         if model is None and role is None:
             model = _default_model(agent)
         async with agent.turn(messages, model=model, role=role) as turn:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from trio_agent.cli.common import LEVELS, config_option, log_to_stderr
+from trio_agent.cli.common import LEVELS, config_option, log_to_stderr, record_option
 from trio_agent.nursery import open_plain_nursery
 
 if TYPE_CHECKING:
@@ -44,8 +44,15 @@ if TYPE_CHECKING:
     envvar="TRIO_AGENT_LOG_LEVEL",
     show_envvar=True,
 )
+@record_option
 def serve(
-    face: str | None, config_path: Path | None, bind: str, port: int, api_key: str | None, log_level: str
+    face: str | None,
+    config_path: Path | None,
+    bind: str,
+    port: int,
+    api_key: str | None,
+    log_level: str,
+    record: Path | None,
 ) -> None:
     """Serve turns over HTTP until interrupted.
 
@@ -56,7 +63,7 @@ def serve(
     if api_key == "":
         raise click.UsageError("--api-key is empty; leave it out to serve this machine without a key")
     log_to_stderr(log_level)
-    trio.run(_serve, config_path, bind, port, api_key)
+    trio.run(_serve, config_path, bind, port, api_key, record)
 
 
 class _Ending:
@@ -70,7 +77,9 @@ class _Ending:
         self.agent = agent
 
 
-async def _serve(config_path: Path | None, bind: str, port: int, api_key: str | None) -> None:
+async def _serve(
+    config_path: Path | None, bind: str, port: int, api_key: str | None, record: Path | None
+) -> None:
     ending = _Ending()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         # Importing the server takes most of the start. A signal must find the receiver all that time.
@@ -83,6 +92,7 @@ async def _serve(config_path: Path | None, bind: str, port: int, api_key: str | 
                 bind=bind,
                 port=port,
                 api_key=api_key,
+                record=record,
                 shutdown=ending.shutdown,
                 on_serving=ending.begin,
             )

@@ -16,6 +16,7 @@ from trio_agent.config.binding import check_binding
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigProblem
 from trio_agent.nursery import open_plain_nursery
+from trio_agent.recording.recorder import Record
 from trio_agent.server.app import serve_on
 from trio_agent.server.listen import ListenError, open_listeners
 
@@ -26,6 +27,7 @@ async def serve_config(
     bind: str,
     port: int,
     api_key: str | None,
+    record: Path | None,
     shutdown: trio.Event,
     on_serving: Callable[[Agent], None],
 ) -> None:
@@ -34,6 +36,7 @@ async def serve_config(
     The address is taken before the providers boot, so that one report has the problems of both.
 
     Args:
+        record: the folder that turns are recorded to.
         on_serving: called once connections are accepted.
 
     Raises:
@@ -53,7 +56,10 @@ async def serve_config(
             problems = [ConfigProblem("address_unusable", "--bind, --port", str(error), remedy=remedy)]
     with _closing(listeners):
         async with (
-            open_agent(draft.with_problems(problems)) as agent,
+            open_agent(
+                draft.with_problems(problems),
+                record=None if record is None else Record(record, secrets=(key,) if key else ()),
+            ) as agent,
             open_plain_nursery() as nursery,
         ):
             bound = await nursery.start(partial(serve_on, agent, listeners, api_key=key, shutdown=shutdown))

@@ -37,6 +37,29 @@ def masked(config: Config) -> dict[str, Any]:
     }
 
 
+def harmless_settings(config: Config, provider_id: str) -> dict[str, Any]:
+    """A provider's own settings without what is masked elsewhere, and without what the environment said."""
+    path: KeyPath = ("providers", provider_id, "config")
+    kept: dict[str, Any] = _harmless(config.providers[provider_id].config, path, config)
+    return kept
+
+
+def _harmless(value: Any, path: KeyPath, config: Config) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _harmless(item, (*path, key), config)
+            for key, item in value.items()
+            if not _names_a_secret((*path, key)) and (*path, key) not in config.substituted
+        }
+    if isinstance(value, (list, tuple)):
+        return [
+            _harmless(item, (*path, index), config)
+            for index, item in enumerate(value)
+            if (*path, index) not in config.substituted
+        ]
+    return _without_credentials(value) if isinstance(value, str) else value
+
+
 def _shown(value: Any, path: KeyPath, config: Config, *, secret: bool) -> Any:
     if isinstance(value, dict):
         return {

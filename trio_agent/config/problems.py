@@ -30,6 +30,7 @@ ProblemCode: TypeAlias = Literal[
     "credentials_unusable",
     "provider_unusable",
     "store_unusable",
+    "recording_unusable",
     "tool_unusable",
 ]
 """The codes of configuration problems. Codes are contract; messages may improve."""

@@ -1,0 +1,1 @@
+"""Recordings of turns: their format, and how one is made."""

@@ -1,0 +1,204 @@
+"""A turn's context that writes down what comes in and what goes out, in the order in which the turn takes it.
+
+What arrives while the turn is busy waits for it, and so does its line: lines stand in the order in which the
+machine was told, not in that of arrival. That order is what a replay repeats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from trio_agent.providers.contract import Provider
+from trio_agent.recording import format as lines
+from trio_agent.recording.calls import TracedCall, TracedProvider
+from trio_agent.recording.plain import plain
+from trio_agent.recording.sinks import TracedSink, traced_send
+from trio_agent.recording.stores import TracedStore
+from trio_agent.recording.trace import Trace
+from trio_agent.statemachine import Turn
+from trio_agent.statemachine import effects as fx
+from trio_agent.statemachine import events as ev
+from trio_agent.statemachine.table import State
+from trio_agent.store.contract import TurnRow, TurnStore
+from trio_agent.turn.context import Send, TurnContext
+from trio_agent.turn.request import TurnRequest
+from trio_agent.turn.sink import Sink
+from trio_agent.turn.upstream import CALL_EVENTS
+from trio_agent.world import SeededWorld, World
+
+if TYPE_CHECKING:
+    import httpx
+
+KEPT_HEADERS: Final = (
+    "accept",
+    "content-type",
+    "user-agent",
+    "x-client-session-id",
+    "x-preflight-timeout",
+    "x-session-id",
+    "x-tool-progress",
+)
+"""The request headers that a face looks at, besides those that hold keys. No other one is recorded."""
+
+_TIMERS: Final[dict[type, str]] = {kind: timer.value for timer, kind in ev.TIMER_EVENTS.items()}
+
+
+class TracedContext(TurnContext):
+    """A context that fills a trace.
+
+    Args:
+        world: gives wall time; ids and seeds follow from `seed`.
+        trace: where lines go; one for all responses of a turn in a replay, one for each in a recording.
+        seed: a text that no other request has.
+    """
+
+    listens = True
+
+    def __init__(self, world: World, trace: Trace, seed: str) -> None:
+        super().__init__(SeededWorld(seed, world.now))
+        self.trace = trace
+        self.seed = seed
+        self._request: lines.Request | lines.Embedded | None = None
+        self._call: TracedCall | None = None
+        self._stopping = False
+        self._leaving = False
+        self._store: TracedStore | None = None
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the turn is being cancelled."""
+        return self._leaving
+
+    def upstream(self, inner: httpx.AsyncBaseTransport, call: TracedCall) -> httpx.AsyncBaseTransport:
+        """What really answers a call's requests: the provider's own transport."""
+        del call
+        return inner
+
+    def turn_is(self, row: TurnRow) -> None:
+        """The turn's row is about to be written for the first time."""
+
+    # --- what comes in ------------------------------------------------------------------------------
+
+    def http_request(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
+        kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
+        self._asked(
+            lines.Request(
+                t=self.trace.now(), path=path, headers=kept, body=msgspec.Raw(body), seed=self.seed
+            ),
+            len(body),
+        )
+
+    def embedded_request(self, request: TurnRequest) -> None:
+        self._asked(lines.Embedded(t=self.trace.now(), request=plain(request), seed=self.seed), 1000)
+
+    def _asked(self, line: lines.Request | lines.Embedded, size: int) -> None:
+        self._request = line
+        self.trace.add(line, size)
+
+    def received(self, state: State, event: ev.Event, effects: Sequence[fx.Effect]) -> None:
+        del state
+        if type(event) in CALL_EVENTS:
+            if self._call is not None:
+                self._call.flush()
+                if type(event) is ev.CallFinished:
+                    self._call.finished = True
+        else:
+            self._note(event)
+        for effect in effects:
+            if type(effect) in (fx.RunTool, fx.CallHost, fx.StopCall):
+                self._note_effect(effect)
+
+    def _note(self, event: ev.Event) -> None:
+        trace = self.trace
+        match event:
+            case ev.Begin(at):
+                # So that times which the machine compares are the same in a replay.
+                trace.start(at)
+                if self._request is not None:
+                    self._request.t = 0.0
+            case ev.Resume(at=at):
+                if self._request is not None:
+                    self._request.t = trace.since(at)
+            case ev.CallFailed():
+                if self._call is not None:
+                    self._call.flush()
+            case ev.ToolFinished(result, at):
+                trace.add(lines.ToolReturned(t=trace.since(at), result=plain(result)))
+            case ev.HostToolsReturned(results, at):
+                for result in results:
+                    trace.add(lines.HostReturned(t=trace.since(at), result=plain(result)))
+            case ev.Cancel(reason) if not self._leaving:
+                self.leaving(event, told=reason != "client_disconnected")
+            case ev.Cancel() | ev.ServerFailed():
+                pass
+            case _ if type(event) in _TIMERS and not self._leaving:
+                trace.add(lines.TimerFired(t=trace.now(), timer=_TIMERS[type(event)]))
+            case _:
+                pass
+
+    def _note_effect(self, effect: fx.Effect) -> None:
+        trace = self.trace
+        match effect:
+            case fx.RunTool(call):
+                trace.add(lines.ToolStarted(t=trace.now(), tool_call=plain(call)))
+            case fx.CallHost(calls):
+                trace.add(lines.HostAsked(t=trace.now(), calls=[plain(call) for call in calls]))
+            case _:
+                self._stopping = True
+
+    def leaving(self, event: ev.Event, *, told: bool) -> None:
+        if self._leaving:
+            return
+        self._leaving = True
+        trace = self.trace
+        match event:
+            case ev.Cancel(reason) if told:
+                trace.add(lines.Stop(t=trace.now(), reason=reason))
+            case ev.Cancel(reason):
+                trace.add(lines.Disconnect(t=trace.now(), reason=reason))
+            case _ if type(event) in _TIMERS:
+                trace.add(lines.TimerFired(t=trace.now(), timer=_TIMERS[type(event)]))
+            case _:
+                pass
+
+    # --- model calls --------------------------------------------------------------------------------
+
+    def providers(self, providers: Mapping[str, Provider]) -> Mapping[str, Provider]:
+        return {name: TracedProvider(name, provider, self) for name, provider in providers.items()}
+
+    def begin_call(self, call: TracedCall) -> None:
+        self._call = call
+        self._stopping = False
+
+    def close_call(self, call: TracedCall) -> None:
+        """The call is being closed before its end was seen. What nobody was told of is not told."""
+        if call.finished:
+            return
+        if trio.current_effective_deadline() == -math.inf:
+            call.drop()
+            if not self._stopping and self.last_event is not None:
+                self.leaving(self.last_event(), told=False)
+        else:
+            call.flush()
+        self.trace.add(lines.CallClosed(t=self.trace.now(), call=call.number))
+
+    # --- the rest of the world ------------------------------------------------------------------------
+
+    def http(self, send: Send) -> Send:
+        return traced_send(send, self.trace)
+
+    def sink(self, sink: Sink) -> Sink:
+        return TracedSink(sink, self.trace)
+
+    def store(self, store: TurnStore) -> TurnStore:
+        if self._store is None:
+            self._store = TracedStore(store, self.trace, self.turn_is)
+        return self._store
+
+    def admitted(self, turn: Turn) -> None:
+        """Nothing to write down: the turn's first event follows."""

@@ -1,0 +1,107 @@
+"""The first line of a recording: what of the server mattered for the turn, and nothing secret."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from trio_agent.config.mask import harmless_settings
+from trio_agent.config.schema import AgentConfig, Config, Section, ServerConfig
+from trio_agent.providers.registry import MountedProvider
+from trio_agent.recording.format import FORMAT_VERSION, Header, ProviderFacts
+from trio_agent.recording.plain import plain
+from trio_agent.statemachine.conversation import Tool
+from trio_agent.statemachine.money import Price
+
+_NOT_OF_A_TURN: Final = frozenset({"api_key", "cors_origins"})
+_VERSIONS: Final = ("trio-agent", "trio", "msgspec")
+
+
+class Premises(Struct, frozen=True):
+    """What a recorder knows of the agent. `prices` are by full model name."""
+
+    config: Config
+    providers: Mapping[str, MountedProvider]
+    prices: Mapping[str, Price | None]
+    tools: tuple[Tool, ...]
+
+
+def header_of(premises: Premises, *, face: str, models: Collection[tuple[str, str]]) -> Header:
+    """The header of a turn, but for its beginning.
+
+    Args:
+        models: the models that it could use, as provider and model id.
+    """
+    concerned = list(dict.fromkeys(provider for provider, _ in models))
+    names = {f"{provider}/{model}" for provider, model in models}
+    return Header(
+        trio_agent_recording=FORMAT_VERSION,
+        face=face,
+        timers="recorded",
+        versions={"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}},
+        config=_config(premises, concerned),
+        providers={
+            provider: _facts(
+                premises.providers[provider], [model for owner, model in models if owner == provider]
+            )
+            for provider in concerned
+            if provider in premises.providers
+        },
+        prices={name: plain(premises.prices.get(name)) for name in sorted(names)},
+        tools=[plain(tool) for tool in premises.tools],
+    )
+
+
+def _config(premises: Premises, concerned: Collection[str]) -> dict[str, Any]:
+    config = premises.config
+    told: dict[str, Any] = {
+        "providers": {name: _provider(premises, name) for name in concerned if name in premises.providers}
+    }
+    for name, section, default in (
+        ("server", config.server, ServerConfig()),
+        ("agent", config.agent, AgentConfig()),
+    ):
+        differing = _differing(section, default)
+        if differing:
+            told[name] = differing
+    if config.host_tools:
+        told["host_tools"] = plain(config.host_tools)
+    if config.routing.aliases or config.routing.roles:
+        told["routing"] = plain(config.routing)
+    return told
+
+
+def _provider(premises: Premises, name: str) -> dict[str, Any]:
+    settings = harmless_settings(premises.config, name)
+    settings.pop("models", None)
+    url = premises.providers[name].provider.get_info().base_url
+    if "base_url" not in settings and url:
+        settings["base_url"] = url
+    return {"module": premises.config.providers[name].module, "config": settings}
+
+
+def _differing(section: Section, default: Section) -> dict[str, Any]:
+    said, usual = msgspec.to_builtins(section), msgspec.to_builtins(default)
+    return {
+        name: value for name, value in said.items() if value != usual[name] and name not in _NOT_OF_A_TURN
+    }
+
+
+def _facts(mounted: MountedProvider, models: Collection[str]) -> ProviderFacts:
+    return ProviderFacts(
+        models=[plain(each) for each in mounted.models if each.id in models],
+        limits=plain(mounted.provider.limits),
+        wire=mounted.provider.get_info().wire,
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
