@@ -101,7 +101,7 @@ class TurnHTTPConnection(TrioASGIHTTPConnection):
     app: TurnApp
 
     async def __call__(self, receive: Any, send: Any) -> None:
-        if CANCELS_ON_DISCONNECT not in self.scope["extensions"]:
+        if CANCELS_ON_DISCONNECT not in (self.scope.get("extensions") or {}):
             await super().__call__(receive, send)
             return
         outgoing = _Outgoing(send)
