@@ -174,9 +174,10 @@ class StallTimerFired(Struct, frozen=True, tag=True):
 
 
 class TurnTimerFired(Struct, frozen=True, tag=True):
-    """The turn's time is up."""
+    """The turn's time is up. `call_begun` is as with `Cancel`."""
 
     at: float
+    call_begun: bool = True
 
 
 class HostToolTimerFired(Struct, frozen=True, tag=True):
@@ -189,11 +190,13 @@ class Cancel(Struct, frozen=True, tag=True):
     """Somebody wants the turn to end: the client left, asked for it, or the server shuts down.
 
     `drained` says that the running model call was read to its end first, so that its usage is final.
+    `call_begun` is false if a model call was asked for that had not been made yet: it costs nothing.
     """
 
     reason: CancelReason
     at: float
     drained: bool = False
+    call_begun: bool = True
 
 
 class ServerFailed(Struct, frozen=True, tag=True):

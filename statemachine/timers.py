@@ -6,7 +6,7 @@ from . import effects as fx
 from . import events as ev
 from .calling import call_failed, require_call
 from .committing import commit
-from .ending import fail, is_parked
+from .ending import fail, forget_unbegun, is_parked
 from .errors import ProtocolViolation
 from .failure import Failure, Problem
 from .memory import Memory
@@ -38,7 +38,9 @@ def on_stall_timer(spec: TurnSpec, memory: Memory, event: ev.StallTimerFired) ->
     return [fx.StopCall(), *call_failed(spec, memory, failure, event.at)]
 
 
-def on_turn_timer(spec: TurnSpec, memory: Memory, _event: ev.TurnTimerFired) -> list[fx.Effect]:
+def on_turn_timer(spec: TurnSpec, memory: Memory, event: ev.TurnTimerFired) -> list[fx.Effect]:
+    if not event.call_begun:
+        forget_unbegun(memory)
     problem = Problem(code="turn_timeout", message=f"The turn did not end within {spec.limits.turn:g} s.")
     return fail(spec, memory, problem, outcome="failed", reason="timeout")
 

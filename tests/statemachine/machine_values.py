@@ -77,6 +77,31 @@ WINDOW = ev.PreflightTimerFired(5.0)
 LOOK = ToolCall("s1", "look", "")
 ASK = ToolCall("h1", "ask", "")
 
+SAMPLES: dict[type, ev.Event] = {
+    type(event): event
+    for event in (
+        BEGIN,
+        HI,
+        ev.RefusalDelta("no"),
+        ev.ReasoningDelta("hm"),
+        ev.ReasoningSigned("sig"),
+        ev.ReasoningEnded(),
+        ev.RedactedReasoning("x"),
+        ev.ReasoningData("{}"),
+        call_tool("look", "s1"),
+        ev.ToolCallDelta(0, "{}"),
+        USED,
+        STOP,
+        failed("refused"),
+        tool_done("s1"),
+        ev.HostToolsReturned((result("h1"),), 1.0),
+        ev.Resume((result("h1"),), 1.0),
+        *(kind(1.0) for kind in ev.TIMER_EVENTS.values()),
+        ev.Cancel("cancelled", 1.0),
+        ev.ServerFailed("internal_error", "bug", 1.0),
+    )
+}
+
 # --- runs of effects that come again and again ------------------------------------------------------
 
 

@@ -37,6 +37,7 @@ LEFT_ROW = closed("cancelled", "client_disconnected")
 STOPPED: list[fx.Effect] = [fx.StopCall(), row()]
 
 # Where a turn may stand when it has to end: what came before, what stops, and whether it is committed.
+STORE_GONE = ev.ServerFailed("store_unavailable", "gone", 2.0)
 PLACES: dict[str, tuple[TurnSpec, list[ev.Event], list[fx.Effect], bool]] = {
     "in preflight": (STREAM, [BEGIN], STOPPED, False),
     "in a back-off": (STREAM, [BEGIN, failed("refused")], [], False),
@@ -62,7 +63,7 @@ ENDS: dict[str, tuple[ev.Event, str, str, Problem]] = {
     ),
     "the turn's time limit": (ev.TurnTimerFired(600.0), "failed", "timeout", problem("turn_timeout")),
     "a store that is gone": (
-        ev.ServerFailed("store_unavailable", "gone", 2.0),
+        STORE_GONE,
         "failed",
         "store_unavailable",
         problem("store_unavailable", retry_after=5.0),
@@ -82,6 +83,8 @@ def _told() -> list[Script]:
         places = PLACES if isinstance(event, ev.TurnTimerFired) else PLACES | {"in a live wait": WAITING}
         for where, (spec, given, stops, committed) in places.items():
             ending = broken if committed else rejected
+            if event == STORE_GONE and where == "in preflight":
+                stops = []  # it was the turn's row that could not be written, so no call has begun
             scripts.append(
                 Script(
                     f"{what} {where} is told {'in the stream' if committed else 'as a status'}",

@@ -146,7 +146,17 @@ BEFORE_CONTENT = [
         "a park that cannot be put back is the end of the turn",
         STREAM,
         [*RESUMED, DISK],
-        [(DISK, rejected("failed", "store_unavailable", FULL, usage=USAGE))],
+        [(DISK, rejected("failed", "store_unavailable", FULL, usage=USAGE, source="provider", cost=COST))],
+    ),
+    Script(
+        "a resumed response whose row cannot be written has made no call, and costs nothing",
+        STREAM,
+        RESUMED,
+        [
+            (DISK, put_back("store_unavailable", FULL, **ONCE)),
+            (Renewed(), []),
+            (BACK, [*OPEN, *start(2)]),
+        ],
     ),
     Script(
         "what the server's tools returned before the park is kept, what they returned after it is not",

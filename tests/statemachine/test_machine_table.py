@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from machine_observer import Observer
-from machine_strategies import ANY_EVENT, EVENTS_BY_KIND, SPECS, next_events
+from machine_strategies import EVENTS_BY_KIND
 from machine_values import (
     ALIVE,
     ASK,
     BEGIN,
     HI,
+    SAMPLES,
     STOP,
     STREAM,
     TOOLS,
@@ -42,30 +40,6 @@ from trio_agent.statemachine.table import (
     STREAMING,
 )
 
-SAMPLES: dict[type, ev.Event] = {
-    type(event): event
-    for event in (
-        BEGIN,
-        HI,
-        ev.RefusalDelta("no"),
-        ev.ReasoningDelta("hm"),
-        ev.ReasoningSigned("sig"),
-        ev.ReasoningEnded(),
-        ev.RedactedReasoning("x"),
-        ev.ReasoningData("{}"),
-        call_tool("look", "s1"),
-        ev.ToolCallDelta(0, "{}"),
-        USED,
-        STOP,
-        failed("refused"),
-        tool_done("s1"),
-        ev.HostToolsReturned((result("h1"),), 1.0),
-        ev.Resume((result("h1"),), 1.0),
-        *(kind(1.0) for kind in ev.TIMER_EVENTS.values()),
-        ev.Cancel("cancelled", 1.0),
-        ev.ServerFailed("internal_error", "bug", 1.0),
-    )
-}
 REACHED: dict[State, list[ev.Event | Renewed]] = {
     NEW: [],
     PREFLIGHT: [BEGIN],
@@ -207,28 +181,6 @@ def test_a_guard_refuses_within_a_legal_pair(
         violation = apply(turn, event)
         assert violation is not None, f"{why}, and yet {event} was accepted"
         assert ": " in str(violation), "a refusal says why"
-
-
-@settings(max_examples=150, deadline=None)
-@given(spec=SPECS, data=st.data())
-def test_any_event_anywhere_is_taken_by_the_table_or_changes_nothing(
-    spec: TurnSpec, data: st.DataObject
-) -> None:
-    """Whatever turn, however it got there: no event leads out of the table, and no refusal leaves a trace."""
-    turn, seen = Turn(spec), Observer(spec)
-    path: list[ev.Event] = [BEGIN]
-    for _ in range(data.draw(st.integers(0, 6))):
-        for event in path:
-            copy = Turn.restore(turn.snapshot())
-            if apply(turn, event) is None:
-                if isinstance(event, ev.Resume):
-                    seen.begin_response(spec)
-                seen.happened(event)
-                seen.saw(copy.receive(event), turn)
-        path = data.draw(next_events(seen))
-        path = path[: data.draw(st.integers(1, len(path)))]
-    for event in data.draw(st.lists(ANY_EVENT, min_size=1, max_size=4)):
-        apply(turn, event)
 
 
 def test_the_owed_calls_are_shown_until_they_are_answered() -> None:

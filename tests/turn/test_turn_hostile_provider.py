@@ -208,3 +208,16 @@ async def test_an_answer_without_end_is_cut_off(autojump_clock: trio.abc.Clock) 
     assert sink.kinds[-1] == "SendError"
     assert "agent.max_answer_chars" in sink.problem.message
     assert len(sink.text) == 600
+
+
+@pytest.mark.parametrize(("chars", "last"), [(1000, "Finish"), (1001, "Reject")])
+async def test_an_answer_that_comes_all_at_once_is_bounded_too(
+    autojump_clock: trio.abc.Clock, chars: int, last: str
+) -> None:
+    """The limit holds to the character, also where the last words come together with the end."""
+    lab = Scripted([[*text("x" * chars), *ending()]])
+    agent = make_agent(lab, agent={"max_answer_chars": 1000})
+    with nothing_left(lab):
+        sink = await respond(agent, request())
+    assert sink.kinds[-1] == last
+    assert len(sink.text) == (chars if last == "Finish" else 0)

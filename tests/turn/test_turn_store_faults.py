@@ -218,3 +218,50 @@ async def test_whichever_write_fails_nothing_is_claimed_that_is_not_there(
                 assert sink.problem.code == "store_unavailable"
     assert refusals <= {"store_unavailable"}
     assert all(count == 1 for count in store.endings.values())
+
+
+async def test_a_resume_that_cannot_be_opened_costs_nothing(autojump_clock: trio.abc.Clock) -> None:
+    """No call was made, so the repeat of the request finds the turn's sums and its numbers as they were."""
+    lab = Scripted(calling(("h", "read_file")), answer("ok"))
+    agent = make_agent(lab)
+    await respond(agent, request(tools=(tool(),)))
+    store = store_of(agent)
+    cost = store.only.cost_usd
+    history = (user(), said("", ToolCall("h", "read_file", "{}")), result("h"))
+    store.failing.add("open_turn")
+    sink = await respond(agent, request(*history, tools=(tool(),)))
+    assert (sink.kinds, sink.problem.code) == (["Reject"], "store_unavailable")
+    assert (store.only.outcome, store.only.cost_usd) == ("parked", cost)
+    store.failing.clear()
+    await respond(agent, request(*history, tools=(tool(),)))
+    rows = store.calls[store.only.id]
+    assert [row.number for row in rows] == [1, 2]
+    assert cost is not None
+    assert store.only.cost_usd == sum(row.cost_usd for row in rows if row.cost_usd is not None) == 2 * cost
+    assert store.only.usage_source == "provider"
+
+
+@pytest.mark.parametrize("how", ["the client leaves", "the server stops"])
+async def test_a_turn_that_ends_while_its_row_is_written_has_called_no_model(
+    autojump_clock: trio.abc.Clock, how: str
+) -> None:
+    """The call was asked for and never made: no row of it, no unknown cost, also when a park is put back."""
+    lab = Scripted(calling(("h", "read_file")), answer("ok"))
+    agent = make_agent(lab, server={"turn_timeout": 3})
+    await respond(agent, request(tools=(tool(),)))
+    store = store_of(agent)
+    cost = store.only.cost_usd
+    history = (user(), said("", ToolCall("h", "read_file", "{}")), result("h"))
+    admitted = await agent.admit(request(*history, tools=(tool(),)))
+    store.delay = 5
+    with trio.CancelScope() as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(agent.run, admitted, Collector())
+            await trio.sleep(1)
+            if how == "the client leaves":
+                client.cancel()
+            else:
+                nursery.start_soon(agent.stop_turns)
+    assert len(lab.calls) == 1
+    assert (store.only.outcome, store.only.cost_usd, store.only.usage_source) == ("parked", cost, "provider")
+    assert [row.number for row in store.calls[store.only.id]] == [1]

@@ -51,6 +51,10 @@ class TurnContext:
     def received(self, state: State, event: Event, effects: Sequence[Effect]) -> None:
         """The machine, which was in `state`, took an event and asked for `effects`; none is performed yet."""
 
+    def full(self, full: bool) -> bool:
+        """Whether as many turns run as the server takes; `full` is what the server found."""
+        return full
+
     def admitted(self, turn: Turn) -> None:
         """The request has become this turn, or goes on with it."""
 

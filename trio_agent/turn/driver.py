@@ -15,6 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 import trio
 
 from trio_agent.providers.contract import Provider, ProviderRequest
@@ -34,6 +35,7 @@ from trio_agent.turn.upstream import CALL_EVENTS
 
 logger = logging.getLogger("trio_agent.turn")
 
+_ENDS = frozenset({ev.Cancel, ev.TurnTimerFired})
 # What a turn that was left in the middle may take to write its outcome, in seconds.
 CLEANUP_LIMIT_SECONDS = 12.0
 # How long an event that ends the turn waits for a client that does not read, in seconds.
@@ -207,6 +209,8 @@ class Driver:
     def _apply(self, events: Sequence[ev.Event]) -> None:
         turn, due = self.turn, self._due
         for event in events:
+            if type(event) in _ENDS:
+                event = self._exact(event)
             try:
                 due.extend(turn.receive(event) if self._heard is None else self._told(event))
             except ProtocolViolation as violation:
@@ -231,9 +235,17 @@ class Driver:
 
     def effects_of(self, event: ev.Event) -> list[fx.Effect]:
         """What the machine asks for on `event`; for the performer, which holds the lock."""
-        effects = self._told(event)
+        effects = self._told(self._exact(event))
         self._note_state()
         return effects
+
+    def _exact(self, event: ev.Event) -> ev.Event:
+        """An event that ends the turn, with what only the driver knows: whether the call that was asked for
+        has been made."""
+        if type(event) not in _ENDS:
+            return event
+        due = self._call_due is not None or any(type(each) is fx.StartCall for each in self._due)
+        return msgspec.structs.replace(event, call_begun=not due)
 
     def _told(self, event: ev.Event) -> list[fx.Effect]:
         state = self.turn.state

@@ -43,6 +43,10 @@ OUTPUTS: frozenset[type] = frozenset(
         fx.Reject,
     }
 )
+# Not every wire shows these, so they do not count as something that the client has heard.
+UNHEARD: frozenset[type] = frozenset(
+    {fx.SendReasoningSignature, fx.SendReasoningEnd, fx.SendRedactedReasoning, fx.SendToolProgress}
+)
 DURABLE: frozenset[type] = frozenset({fx.OpenTurn, fx.Park, fx.Repark, fx.CloseTurn})
 STORE_RETRY_SECONDS = 5.0
 
@@ -137,7 +141,8 @@ class Performer:
         self._torn = True
         await self._sink.send(outputs)
         self._torn = False
-        self._timers.last_output = trio.current_time()
+        if not UNHEARD.issuperset(map(type, outputs)):
+            self._timers.last_output = trio.current_time()
 
     async def _perform(self, effect: fx.Effect, due: deque[fx.Effect]) -> None:
         match effect:

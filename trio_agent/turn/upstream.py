@@ -51,17 +51,19 @@ class Intake:
         """
         if not isinstance(batch, Sequence):
             raise _foreign(batch)
+        ends = False
         for index, event in enumerate(batch):
             kind = type(event)
             if kind is ev.TextDelta:
                 self._chars += len(event.text)  # type: ignore[union-attr]
             elif kind is ev.CallFinished:
+                ends = True
                 if index + 1 < len(batch):
                     logger.warning(
                         "provider %s broke its contract: events after CallFinished", self._provider
                     )
-                    return batch[: index + 1], True
-                return batch, True
+                    batch = batch[: index + 1]
+                break
             elif kind not in CALL_EVENTS:
                 raise _foreign(event)
             else:
@@ -71,7 +73,7 @@ class Intake:
                 "malformed",
                 f"the answer holds more than {self._max_chars} characters (agent.max_answer_chars)",
             )
-        return batch, False
+        return batch, ends
 
 
 def _chars_of(event: ev.CallEvent) -> int:
