@@ -25,10 +25,11 @@ from .call import Call
 from .failures import describe_errors, log
 from .guard import ASGIApp, Config, ConnectionOver, GuardedProtocol, WorkerContext
 from .replies import RenderError
+from .sockets import detect_dead_peer, unacknowledged
 
 READ_BYTES: Final = 65_536
 WRITE_BYTES: Final = 65_536
-"""A large write is handed over in pieces of this size; each must be taken within the write timeout."""
+"""What a client must take of a response, or of the rest of it, within each write timeout."""
 READ_AHEAD_BYTES: Final = 65_536
 LINGER_TIMEOUT: Final = 2.0
 """Seconds for which input is thrown away after an early answer, so that closing does not destroy it."""
@@ -134,7 +135,7 @@ class Connection:
     def _make_protocol(self) -> GuardedProtocol:
         sock = self._stream.socket
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
-            _detect_dead_peer(self._stream)
+            detect_dead_peer(self._stream)
         return GuardedProtocol(
             self,
             self._app,
@@ -275,21 +276,38 @@ class Connection:
         if not rest:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        with trio.CancelScope(shield=True) as scope:
-            # Whoever holds the lock is under the same deadline.
+        with trio.CancelScope(shield=True):
             async with self._send_lock:
                 try:
-                    for start in range(0, len(rest), WRITE_BYTES):
-                        scope.deadline = trio.current_time() + self._limits.write_timeout
-                        await self._stream.send_all(rest[start : start + WRITE_BYTES])
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    if await self._write_slowly(rest):
+                        return
+                    log.info("a client took no data for %g s and was cut off", self._limits.write_timeout)
+                except (OSError, trio.ClosedResourceError):
                     pass
-                else:
-                    return
-        if scope.cancelled_caught:
-            log.info("a client took no data for %g s and was cut off", self._limits.write_timeout)
         self.abort()
         self._cancel_calls()
+
+    async def _write_slowly(self, rest: memoryview) -> bool:
+        """Hand over what the kernel did not take at once; False if the client took too little for too long.
+
+        What the client has taken is asked of the kernel. That it has room again would come late: it wants
+        a third of its buffer free before it says so, and the buffer may have grown to some MiB.
+        """
+        sock = self._stream.socket
+        left, deadline = math.inf, 0.0
+        while rest:
+            if sock.fileno() < 0:
+                raise trio.ClosedResourceError
+            now, left_now = trio.current_time(), len(rest) + unacknowledged(sock)
+            if left_now <= left - WRITE_BYTES:
+                left, deadline = left_now, now + self._limits.write_timeout
+            elif now >= deadline:
+                return False
+            with trio.CancelScope(deadline=deadline):
+                await trio.lowlevel.wait_writable(sock)
+                with contextlib.suppress(BlockingIOError):
+                    rest = rest[os.write(sock.fileno(), rest) :]
+        return True
 
     def _write_now(self, data: bytes) -> memoryview:
         """What the kernel takes at once, without the cost of a deadline; returns what is left."""
@@ -299,7 +317,7 @@ class Connection:
         try:
             return view[os.write(self._stream.socket.fileno(), view) :]
         except OSError:
-            return view  # full, or broken: `send_all` tells
+            return view  # full, or broken: the next attempt tells
 
     async def _linger(self) -> None:
         """After an answer that came before the request was whole: read on, else the client may lose it.
@@ -317,11 +335,3 @@ class Connection:
 
 CANCELS_ON_DISCONNECT: Final = "trio_agent.cancels_on_disconnect"
 """ASGI scope extension: this server cancels the call when the client leaves, so nobody need wait for it."""
-
-
-def _detect_dead_peer(stream: trio.SocketStream) -> None:
-    """Notice within two minutes a client that vanished without FIN or RST while nothing is written."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-        if hasattr(socket, name):
-            stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
