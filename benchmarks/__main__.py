@@ -9,17 +9,18 @@ import sys
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from benchmarks.gateways import LiteLLM, direct, own_version, relay, trio_agent
 from benchmarks.measure import FULL, QUICK, Start, measure
 from benchmarks.process import ROOT, first_line, module, running
-from benchmarks.report import DIRECT, OURS, section, spliced
+from benchmarks.report import DIRECT, OURS, RECORDING, section, spliced
 
 LITELLM = "LiteLLM"
 RELAY = "Trio moving bytes"
 ENVIRONMENT = "TRIO_AGENT_BENCH_LITELLM"
-NAMES = (DIRECT, RELAY, OURS, LITELLM)
+NAMES = (DIRECT, RELAY, OURS, RECORDING, LITELLM)
 
 
 def arguments() -> argparse.Namespace:
@@ -47,7 +48,12 @@ def main() -> None:
     asked = arguments()
     chosen = asked.only or NAMES
     load = QUICK if asked.quick else replace(FULL, repeats=asked.repeats)
-    starts: dict[str, Start] = {DIRECT: direct, RELAY: relay, OURS: trio_agent}
+    starts: dict[str, Start] = {
+        DIRECT: direct,
+        RELAY: relay,
+        OURS: trio_agent,
+        RECORDING: partial(trio_agent, record=True),
+    }
     versions = {OURS: own_version()}
     skipped: list[str] = []
     if LITELLM in chosen:

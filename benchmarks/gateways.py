@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,18 +20,24 @@ from benchmarks.client import API_KEY
 from benchmarks.plan import Plan
 from benchmarks.process import READY_SECONDS, first_line, module, running
 from benchmarks.upstream import MODEL
+from trio_agent.recording.recorder import FLUSH_SECONDS
 
 MAX_STREAMS = 1000
 PAUSE_SECONDS = 0.01
+SPARE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A running server. `pid` is absent for the upstream itself, `start_seconds` where nobody asked."""
+    """A running server. `pid` is absent for the upstream itself, `start_seconds` where nobody asked.
+
+    `lag_seconds` is for how long it may work on after an answer has ended.
+    """
 
     port: int
     pid: int | None = None
     start_seconds: float | None = None
+    lag_seconds: float = 0.0
 
 
 def free_port() -> int:
@@ -83,8 +89,12 @@ def relay(upstream: int, work: Path) -> Iterator[Gateway]:
 
 
 @contextlib.contextmanager
-def trio_agent(upstream: int, work: Path) -> Iterator[Gateway]:
-    """trio-agent as it comes, with room for the streams that are to be open at once."""
+def trio_agent(upstream: int, work: Path, *, record: bool = False) -> Iterator[Gateway]:
+    """trio-agent as it comes, with room for the streams that are to be open at once.
+
+    Args:
+        record: whether it records every turn to a folder in `work`. It writes up to a second later.
+    """
     home = work / "home"
     # A home of its own each time: what an earlier server stored is not to be opened again.
     shutil.rmtree(home, ignore_errors=True)
@@ -106,9 +116,13 @@ def trio_agent(upstream: int, work: Path) -> Iterator[Gateway]:
     file.write_text(json.dumps(config))
     port = free_port()
     command = [sys.executable, "-m", "trio_agent", "serve", "--config", str(file), "--port", str(port)]
+    if record:
+        recordings = work / "recordings"
+        shutil.rmtree(recordings, ignore_errors=True)
+        command += ["--record", str(recordings)]
     env = {"TRIO_AGENT_HOME": str(home), "TRIO_AGENT_API_KEY": API_KEY}
     with _answering(command, port, work, "trio-agent", env) as gateway:
-        yield gateway
+        yield replace(gateway, lag_seconds=FLUSH_SECONDS + SPARE_SECONDS) if record else gateway
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ def measure(
             gateways[name] = stack.enter_context(start(upstream, _folder(work, name)))
             _note_start(gateways[name], results[name])
             _client("one-by-one", gateways[name].port, load.requests // 2)  # warm
+            time.sleep(gateways[name].lag_seconds)
         for number in range(load.repeats):
             say(f"round {number + 1} of {load.repeats}")
             for step, what in ((_requests, "request"), (_paced, "paced"), (_burst, "burst")):
@@ -147,6 +148,7 @@ def _client(*arguments: object) -> dict[str, Any]:
 def _requests(gateway: Gateway, load: Load, figures: Figures) -> None:
     before = _cpu(gateway)
     seen = _client("one-by-one", gateway.port, load.requests)
+    time.sleep(gateway.lag_seconds)
     figures.request_cpu.append((_cpu(gateway) - before) / load.requests)
     figures.first_chunk.append(statistics.median(seen["first_s"]))
 
@@ -164,6 +166,7 @@ def _burst(gateway: Gateway, load: Load, figures: Figures) -> None:
 def _chunk(gateway: Gateway, streams: int, plan: Plan, figures: Figures) -> float:
     before = _cpu(gateway)
     seen = _client("parallel", gateway.port, streams, plan.prompt())
+    time.sleep(gateway.lag_seconds)
     spent = _cpu(gateway) - before
     # What the requests themselves cost is known from the step before.
     requests = streams * (figures.request_cpu[-1] if figures.request_cpu else 0.0)
@@ -176,7 +179,7 @@ def _hold(start: Start, upstream: int, work: Path, streams: int, figures: Figure
         if gateway.pid is None:
             return
         _client("one-by-one", gateway.port, WARM_REQUESTS)
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(SETTLE_SECONDS + gateway.lag_seconds)
         empty, before = memory_bytes(gateway.pid), _cpu(gateway)
         figures.idle_memory = empty
         log = work / "client.log"
@@ -185,6 +188,7 @@ def _hold(start: Start, upstream: int, work: Path, streams: int, figures: Figure
                 first_line(client)
             except RuntimeError:
                 raise RuntimeError(log.read_text()) from None
+            time.sleep(gateway.lag_seconds)
             figures.opening_cpu[streams] = (_cpu(gateway) - before) / streams
             time.sleep(SETTLE_SECONDS)
             figures.stream_memory[streams] = (memory_bytes(gateway.pid) - empty) / streams

@@ -14,6 +14,7 @@ from benchmarks.measure import Figures, Load
 BEGIN = "<!-- written by `python -m benchmarks`: begin -->"
 END = "<!-- written by `python -m benchmarks`: end -->"
 OURS = "trio-agent"
+RECORDING = "trio-agent, recording"
 DIRECT = "direct"
 NOTHING = "–"
 

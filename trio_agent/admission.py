@@ -246,7 +246,7 @@ class Admission:
                 model=candidate.model,
                 messages=without_foreign_reasoning(turn.conversation, candidate.origin),
                 tools=plan.tools,
-                options=plan.options[candidate.provider],
+                options=context.options(candidate, request.options, plan.options),
                 nonce=nonce,
             )
 

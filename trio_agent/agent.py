@@ -80,7 +80,7 @@ class Agent:
             store=house.store,
         )
         self._admitting = 0
-        self._running: set[Driver] = set()
+        self._running: dict[Driver, None] = {}  # in the order in which they began
         self._draining = False
         self._stopping: CancelReason | None = None
         self._ending: CancelReason | None = None
@@ -113,10 +113,11 @@ class Agent:
             raise AgentError(
                 "server_shutdown", "The server is shutting down.", retry_after=SHUTDOWN_RETRY_SECONDS
             )
-        full = self.active_turns >= self.config.server.max_concurrent_turns
+        context = context or self.context()
+        full = context.full(self.active_turns >= self.config.server.max_concurrent_turns)
         self._admitting += 1
         try:
-            return await self._admission.admit(request, host, context or self.context(), full=full)
+            return await self._admission.admit(request, host, context, full=full)
         finally:
             self._admitting -= 1
 
@@ -127,7 +128,7 @@ class Agent:
             The turn's row, as it is in the store.
         """
         driver = admitted.make_driver(sink)
-        self._running.add(driver)
+        self._running[driver] = None
         try:
             if self._ending is not None:
                 driver.end_as(self._ending)
@@ -135,7 +136,7 @@ class Agent:
                 await driver.stop(self._stopping)
             await driver.run(admitted.first)
         finally:
-            self._running.discard(driver)
+            self._running.pop(driver, None)
         return driver.journal.row
 
     def turn(

@@ -168,8 +168,7 @@ class Planner:
         first_error: AgentError | None = None
         for ref in refs:
             try:
-                taken = carry(request.options, self._wires[ref.provider_id])
-                self._check(ref, taken.options, messages, tools)
+                taken = self.carried(ref, request.options, messages, tools)
             except AgentError as error:
                 first_error = first_error or error
             else:
@@ -177,6 +176,14 @@ class Planner:
         if not able and first_error is not None:
             raise first_error
         return able
+
+    def carried(
+        self, ref: ModelRef, options: Options, messages: tuple[Message, ...], tools: Sequence[Tool]
+    ) -> Carried:
+        """A request's options as one model's wire takes them. Raises AgentError for what it cannot carry."""
+        taken = carry(options, self._wires[ref.provider_id])
+        self._check(ref, taken.options, messages, tools)
+        return taken
 
     def _check(
         self,
@@ -213,13 +220,14 @@ class Planner:
             ) from None
 
     def _candidates(self, plan: Plan) -> tuple[Candidate, ...]:
-        candidates = [self._candidate(ref) for ref in plan.refs]
+        candidates = [self.candidate(ref) for ref in plan.refs]
         if self._config.agent.max_cost_usd is not None and any(each.price is not None for each in candidates):
             # A cap cannot be kept with a model whose price nobody knows.
             candidates = [each for each in candidates if each.price is not None]
         return tuple(candidates)
 
-    def _candidate(self, ref: ModelRef) -> Candidate:
+    def candidate(self, ref: ModelRef) -> Candidate:
+        """A model as the machine knows it."""
         limits = self._providers[ref.provider_id].limits
         return Candidate(
             provider=ref.provider_id,

@@ -46,7 +46,8 @@ def test_a_quick_run_fills_the_table(tmp_path: Path) -> None:
         for line in text.splitlines()
         if " | " in line
     }
-    assert len(rows["chunk, paced"]) == 3  # direct, bytes alone, trio-agent
+    assert len(rows["chunk, paced"]) == 4  # direct, bytes alone, trio-agent, trio-agent that records
+    assert rows["chunk, paced"][3] not in ("– |", "0 |")
     assert float(rows["request"][2].rstrip(" |")) > 0
 
 

@@ -409,6 +409,13 @@ def test_counts_never_fall() -> None:
     assert out[-1] == UsageReported(Usage(input_tokens=49, output_tokens=5, cached_input_tokens=9))
 
 
+def test_fewer_tokens_than_none_are_none() -> None:
+    """A server that counts below zero makes nothing cheaper."""
+    counts = {"input_tokens": -7, "cache_read_input_tokens": -1, "output_tokens": 4}
+    out = fed({"type": "message_start", "message": {"usage": counts}})
+    assert out == [used(0, 4)]
+
+
 def test_an_error_in_another_vendors_shape_is_still_an_error() -> None:
     """A server that merely speaks the format says why it failed in words of its own, and is understood."""
     event = SSEEvent("error", b'{"error": {"message": "no room", "code": 429}}', None)

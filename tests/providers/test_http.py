@@ -17,6 +17,7 @@ from trio_agent.providers.http import HttpSettings, UpstreamHttp
 from trio_agent.wire.sse import SSEEvent
 
 KEY = "sk-very-secret-0123456789"
+NO_CREDIT = "Your credit balance is too low to access the API."
 
 
 @asynccontextmanager
@@ -214,6 +215,11 @@ STATUSES: dict[str, tuple[Script, tuple[str, int | None, str | None, float | Non
         answer(429, {"error": {"message": "Check your plan.", "code": "insufficient_quota"}}),
         ("unauthorized", 429, "insufficient_quota", None),
         "plan",
+    ),
+    "400 of an empty account": (
+        answer(400, {"type": "error", "error": {"type": "invalid_request_error", "message": NO_CREDIT}}),
+        ("unauthorized", 400, "invalid_request_error", None),
+        NO_CREDIT,
     ),
     "FastAPI's detail, with an odd place": (
         answer(422, {"detail": [{"msg": "wrong", "loc": 5}, {"msg": "no", "loc": ["body", 0]}]}),

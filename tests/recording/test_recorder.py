@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -88,9 +89,9 @@ async def test_a_turn_over_http_becomes_a_file_with_all_that_came_in_and_went_ou
     async with recorded(tmp_path) as (agent, _):
         answer = await post(agent, ask())
     recording = only(tmp_path)
-    assert kinds(recording) == [
-        "request", "call", "head", "data", "status", "bytes", "data", "bytes", "data", "outcome", "bytes",
-    ]  # fmt: skip
+    # The network may bring several chunks at once.
+    order = r"request call head data status bytes( data bytes)*( data)? outcome bytes"
+    assert re.fullmatch(order, " ".join(kinds(recording)))
     said = [entry for entry in recording.entries if type(entry).__struct_config__.tag == "bytes"]
     assert "".join(entry.text or "" for entry in said) == answer.text
     assert files(tmp_path)[0].name == f"{answer.headers['x-turn-id']}.turn.jsonl"
@@ -110,7 +111,7 @@ async def test_no_key_reaches_the_file(tmp_path: Path) -> None:
     assert SECRET not in content
     assert CALLER_KEY not in content
     assert "cookie" not in content
-    assert "[redacted]" in content
+    assert "***" in content
 
 
 async def test_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:

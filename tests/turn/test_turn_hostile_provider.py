@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from support.scripted import Scripted, answer, calling, ending, text
 from trio_agent.providers.contract import ProviderRequest, UpstreamError
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
+from trio_agent.statemachine.conversation import Usage
 
 
 async def quick_tool() -> str:
@@ -36,6 +38,13 @@ JUNK = {
     "a cancellation": [[ev.Cancel("cancelled", 0.0)]],
     "a turn's own timer": [[ev.TurnTimerFired(0.0)]],
     "arguments of no call": [[ev.ToolCallDelta(0, "{}")]],
+    "fewer tokens than none": [[ev.UsageReported(Usage(input_tokens=-1))]],
+    "half a token": [[ev.UsageReported(Usage(output_tokens=0.5))]],  # type: ignore[arg-type]
+    "a cost that is no number": [[ev.UsageReported(Usage(1, 1), Decimal("sNaN"))]],
+    "a cost without end": [[ev.UsageReported(Usage(1, 1), Decimal("Infinity"))]],
+    "a cost below nothing": [[ev.UsageReported(Usage(1, 1), Decimal(-1))]],
+    "a cost in floating point": [[ev.UsageReported(Usage(1, 1), 0.1)]],  # type: ignore[arg-type]
+    "no usage in a report of it": [[ev.UsageReported(None)]],  # type: ignore[arg-type]
 }
 
 

@@ -22,8 +22,39 @@ from support.scripted import Scripted, answer, calling
 
 from trio_agent.errors import AgentError
 from trio_agent.statemachine import effects as fx
+from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.conversation import ToolCall
+from trio_agent.turn.context import TurnContext
 from trio_agent.world import CountingWorld
+
+
+async def test_a_bug_is_not_taken_for_a_client_that_left(autojump_clock: trio.abc.Clock) -> None:
+    """Whoever listens to a turn hears of the server's failure, while the turn is being cancelled for it."""
+
+    async def fine() -> str:
+        """Fine."""
+        return "fine"
+
+    class Listening(TurnContext):
+        listens = True
+
+        def leaving(self, event: ev.Event, *, told: bool) -> None:
+            left.append(type(event))
+
+    class Broken:
+        tools = ()
+
+        async def run(self, call: ToolCall) -> object:
+            raise RuntimeError("bug")
+
+    left: list[type] = []
+    agent = make_agent(Scripted(calling(("c", "fine")), answer("never")), tools=[fine])
+    admitted = await agent.admit(request(), context=Listening(agent.world))
+    driver = admitted.make_driver(Collector())
+    driver._performer._tools = Broken()  # type: ignore[assignment]
+    await driver.run(admitted.first)
+    assert store_of(agent).only.reason == "internal_error"
+    assert set(left) == {ev.ServerFailed}
 
 
 @pytest.mark.parametrize("stream", [True, False])

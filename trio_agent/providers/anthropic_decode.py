@@ -268,19 +268,23 @@ def _falls(before: object, now: object) -> bool:
 def usage_of(usage: wire.MessageUsage) -> Usage:
     """Anthropic's counts in our convention: cache reads and writes are part of the input tokens."""
     by_lifetime = usage.cache_creation or wire.CacheCreation()
-    short, long = by_lifetime.ephemeral_5m_input_tokens or 0, by_lifetime.ephemeral_1h_input_tokens or 0
+    short, long = _count(by_lifetime.ephemeral_5m_input_tokens), _count(by_lifetime.ephemeral_1h_input_tokens)
     written = usage.cache_creation_input_tokens
-    written = short + long if written is None else written
-    read = usage.cache_read_input_tokens or 0
+    written = short + long if written is None else _count(written)
+    read = _count(usage.cache_read_input_tokens)
     details = usage.output_tokens_details or wire.OutputTokensDetails()
     return Usage(
-        input_tokens=(usage.input_tokens or 0) + read + written,
-        output_tokens=usage.output_tokens or 0,
+        input_tokens=_count(usage.input_tokens) + read + written,
+        output_tokens=_count(usage.output_tokens),
         cached_input_tokens=read,
         cache_write_tokens=written,
         cache_write_1h_tokens=min(long, written),
-        reasoning_tokens=details.thinking_tokens or 0,
+        reasoning_tokens=_count(details.thinking_tokens),
     )
+
+
+def _count(tokens: int | None) -> int:
+    return max(0, tokens or 0)
 
 
 def _details(error: wire.ErrorObject) -> ErrorDetails:

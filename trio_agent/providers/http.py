@@ -101,7 +101,8 @@ class UpstreamHttp:
             raise ValueError("a header holds characters that HTTP cannot carry") from None
         # No read limit: a thinking model is silent for minutes. Whoever reads has limits of its own.
         self._extensions = {"timeout": {"connect": settings.connect_timeout, "pool": POOL_TIMEOUT}}
-        context = default_context() if self._base.scheme == "https" else None
+        # Making a TLS context takes tens of milliseconds, and who answers in the upstream's place needs none.
+        context = default_context() if self._base.scheme == "https" and AROUND.get() is None else None
         self._transport = PoolTransport(ssl_context=context, max_connections=settings.max_connections)
 
     async def __aenter__(self) -> Self:

@@ -7,8 +7,7 @@ transport that this makes of the provider's own: a `TappedTransport`, which tell
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextvars import ContextVar
 from typing import Final, Protocol
 
@@ -49,6 +48,15 @@ class ReadableBody(Protocol):
     """A response's body as `UpstreamHttp` reads it."""
 
     def batches(self) -> AsyncGenerator[bytes, None]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class TappableBody(Protocol):
+    """A response's body as it is read where somebody listens."""
+
+    def receive(self) -> Awaitable[bytes]:
+        """The content that the next wake-up brings; empty at the end."""
 
     async def aclose(self) -> None: ...
 
@@ -108,14 +116,12 @@ class TappedTransport(httpx.AsyncBaseTransport):
             tap.closed()
             raise
         tap.answered(response.status_code, list(response.headers.multi_items()))
-        body = _TappedBody(response.extensions[BODY], tap)
-        return httpx.Response(
-            response.status_code, headers=response.headers, stream=body, extensions={BODY: body}
-        )
+        response.stream = response.extensions[BODY] = _TappedBody(response.extensions[BODY], tap)
+        return response
 
 
 class _TappedBody(httpx.AsyncByteStream):
-    def __init__(self, inner: ReadableBody, tap: HttpTap) -> None:
+    def __init__(self, inner: TappableBody, tap: HttpTap) -> None:
         self._inner = inner
         self._tap = tap
         self._over = False
@@ -124,18 +130,18 @@ class _TappedBody(httpx.AsyncByteStream):
         return self.batches()
 
     async def batches(self) -> AsyncGenerator[bytes, None]:
-        tap = self._tap
+        tap, inner = self._tap, self._inner
         try:
-            async with aclosing(self._inner.batches()) as batches:
-                async for content in batches:
-                    tap.arrived(content)
+            while not self._over:
+                content = await inner.receive()
+                self._over = not content
+                tap.arrived(content)
+                if content:
                     yield content
         except httpx.TransportError as error:
             self._over = True
             tap.broke(_name_of(error), reason_of(error))
             raise
-        self._over = True
-        tap.arrived(b"")
 
     async def aclose(self) -> None:
         if not self._over:
@@ -164,8 +170,11 @@ class _ScriptedBody(httpx.AsyncByteStream):
         return self.batches()
 
     async def batches(self) -> AsyncGenerator[bytes, None]:
-        while content := await self._script.content():
+        while content := await self.receive():
             yield content
+
+    def receive(self) -> Awaitable[bytes]:
+        return self._script.content()
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Final
 
 import httpx
@@ -55,6 +55,12 @@ class ResponseBody(httpx.AsyncByteStream):
             if not content:
                 return
             yield content
+
+    def receive(self) -> Awaitable[bytes]:
+        """The next item of `batches`, empty at the end. Not to be called once the body is closed."""
+        if self._connection is None:
+            raise RuntimeError("the response was closed")
+        return self._connection.receive_body()
 
     async def aclose(self) -> None:
         """Be done with the response. Does not wait."""

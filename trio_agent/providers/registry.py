@@ -28,10 +28,11 @@ MEMBERS = ("name", "limits", "get_info", "list_models", "complete", "parse_tool_
 
 
 class ProviderSpec(Struct, frozen=True):
-    """One entry of `providers` in the configuration."""
+    """One entry of `providers` in the configuration. `mount` is called in place of the module's, if given."""
 
     module: str
     config: dict[str, Any] = {}
+    mount: Mount | None = None
 
 
 class MountedProvider(Struct, frozen=True):
@@ -226,7 +227,7 @@ def _find(provider_id: str, spec: ProviderSpec, installed: Mapping[str, str]) ->
             "config_invalid_provider_id",
         )
     try:
-        return find_mount(spec.module, installed)
+        return spec.mount or find_mount(spec.module, installed)
     except ProviderModuleError as problem:
         return BootProblem(
             f"{path}.module", problem.message, problem.remedy, "config_invalid_provider_module"

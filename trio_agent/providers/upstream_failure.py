@@ -43,10 +43,12 @@ _TOO_LONG_CODES: Final = frozenset(
 _BAD_KEY: Final = re.compile(r"(?:incorrect|invalid) api key|api key not valid", re.IGNORECASE)
 _BAD_KEY_CODES: Final = frozenset({"invalid_api_key", "api_key_invalid", "authentication_error"})
 
-# The operator's account is empty or closed. Vendors say so with 429, but no pause mends it.
+# The operator's account is empty or closed. Vendors say so with 429, but no pause mends it; Anthropic says so
+# with 400, in words only, but it is not the caller's fault.
 _NO_FUNDS_CODES: Final = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
 )
+_NO_FUNDS: Final = re.compile(r"credit balance is too low", re.IGNORECASE)
 
 _KIND_BY_WORD: Final[tuple[tuple[re.Pattern[str], FailureKind], ...]] = (
     (re.compile(r"auth|permission|api_key|forbidden"), "unauthorized"),
@@ -174,7 +176,7 @@ def failure_of_status(
     code = details.code or details.type
     message = details.message or hint
     if kind == "rejected":
-        if _is_bad_key(details):
+        if _is_bad_key(details) or _is_out_of_funds(details):
             kind = "unauthorized"
         elif _is_too_long(details):
             code = CONTEXT_LENGTH
@@ -246,7 +248,9 @@ def _is_bad_key(details: ErrorDetails) -> bool:
 
 
 def _is_out_of_funds(details: ErrorDetails) -> bool:
-    return bool({details.code, details.type} & _NO_FUNDS_CODES)
+    if {details.code, details.type} & _NO_FUNDS_CODES:
+        return True
+    return details.message is not None and _NO_FUNDS.search(details.message) is not None
 
 
 def retry_after_of(headers: Mapping[str, str], now: float) -> float | None:

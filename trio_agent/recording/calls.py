@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import types
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -18,7 +27,7 @@ from trio_agent.providers.contract import (
 )
 from trio_agent.providers.http_tap import AROUND, TappedTransport
 from trio_agent.recording import format as lines
-from trio_agent.recording.trace import Line, RawAsked, RawData, Trace
+from trio_agent.recording.trace import Line, RawAsked, Trace, data_line
 from trio_agent.statemachine.events import CallEvent
 from trio_agent.statemachine.failure import Failure
 from trio_agent.turn.upstream import failure_meant
@@ -59,22 +68,47 @@ class TracedProvider(Provider):
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[CallEvent], None]:
         call = TracedCall(self.name, self._context)
         self._context.begin_call(call)
-        return call.stream(self._inner, request)
+        return TracedStream(call, call.stream(self._inner, request))
+
+
+class TracedProviders(Mapping[str, Provider]):
+    """Providers that are traced once they are asked for: a turn calls few of those that a server has."""
+
+    def __init__(self, inner: Mapping[str, Provider], context: TracedContext) -> None:
+        self._inner = inner
+        self._context = context
+
+    def __getitem__(self, name: str) -> Provider:
+        return TracedProvider(name, self._inner[name], self._context)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._inner)
+
+    def __len__(self) -> int:
+        return len(self._inner)
 
 
 class TracedCall:
     """One call of a provider. It is told as HTTP if it makes an HTTP request, else by its events.
 
-    What arrives waits in `pending` until the turn takes it (`flush`) or never will (`drop`).
+    What arrives waits until the turn takes it (`flush`) or never will (`drop`).
     """
 
     def __init__(self, provider: str, context: TracedContext) -> None:
         self.provider = provider
         self.number = 0
         self.finished = False
+        self.direct: AsyncGenerator[Sequence[CallEvent], None] | None = None
+        """The provider's own stream, once it is known that the call goes by HTTP: nothing is to be learnt
+        from its batches then."""
         self._context = context
         self._trace: Trace = context.trace
+        self.waiting = False
+        """Whether something has arrived that the turn has not taken."""
+        self._pieces: list[bytes] = []
+        self._arrived_at = 0.0
         self._pending: list[Line] = []
+        """What arrived behind the pieces."""
         self._http = False
         self._open = False
 
@@ -107,18 +141,27 @@ class TracedCall:
 
     def arrived(self, content: bytes) -> None:
         if content:
-            self._pending.append(RawData(self._trace.now(), self.number, content))
+            self.waiting = True
+            self._pieces.append(content)
+            self._arrived_at = self._trace.now()
         else:
             self._open = False
-            self._pending.append(lines.End(t=self._trace.now(), call=self.number))
+            self._wait_for_turn(lines.End(t=self._trace.now(), call=self.number))
         if self._context.is_leaving:
             self.flush()  # a call that is read on only for its bill: no turn takes it
 
     def broke(self, failure: str, message: str) -> None:
         self._open = False
-        self._pending.append(
+        self._wait_for_turn(
             lines.Broke(t=self._trace.now(), call=self.number, failure=failure, message=message)
         )
+
+    def stop(self) -> None:
+        """The machine closes the call; its task does so a little later, beside what was asked for next."""
+        if self._open:
+            self._open = False
+            self.drop()
+            self._trace.add(lines.CallClosed(t=self._trace.now(), call=self.number))
 
     def closed(self) -> None:
         if self._open:
@@ -139,7 +182,9 @@ class TracedCall:
                 )
                 while True:
                     batch = await step
-                    if not self._http:
+                    if self._http:
+                        self.direct = batches
+                    else:
                         self._yielded(request, batch)
                     yield batch
                     step = anext(batches)
@@ -175,7 +220,7 @@ class TracedCall:
             plain = None
         if not isinstance(plain, list) or not all(isinstance(each, dict) for each in plain):
             return  # no batch of events: the turn fails on it, and the failure is what is told
-        self._pending.append(lines.Events(t=self._trace.now(), call=self.number, events=plain))
+        self._wait_for_turn(lines.Events(t=self._trace.now(), call=self.number, events=plain))
 
     def _ended(self, request: ProviderRequest, failure: Failure | None) -> None:
         if self._http:
@@ -183,36 +228,59 @@ class TracedCall:
         self._ask(request)
         self._open = False
         plain = None if failure is None else msgspec.to_builtins(failure)
-        self._pending.append(lines.CallEnded(t=self._trace.now(), call=self.number, failure=plain))
+        self._wait_for_turn(lines.CallEnded(t=self._trace.now(), call=self.number, failure=plain))
+
+    def _wait_for_turn(self, line: Line) -> None:
+        self.waiting = True
+        self._pending.append(line)
 
     # --- what arrived -----------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """The turn takes what has arrived. Pieces that came one by one, and said something only together,
         are told together."""
-        pending = self._pending
-        if not pending:
-            return
-        if len(pending) > 1:
-            pending = _joined(pending)
-        for line in pending:
-            self._trace.add(line, 100 + len(line.content) if type(line) is RawData else 300)
-        self._pending.clear()
+        self.waiting = False
+        pieces = self._pieces
+        if pieces:
+            content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            self._trace.add(data_line(self._arrived_at, self.number, content), 100 + len(content))
+        if self._pending:
+            for line in self._pending:
+                self._trace.add(line, 300)
+            self._pending.clear()
 
     def drop(self) -> None:
         """The turn will never take it."""
+        self.waiting = False
+        self._pieces.clear()
         self._pending.clear()
 
 
-def _joined(pending: list[Line]) -> list[Line]:
-    joined: list[Line] = []
-    for line in pending:
-        last = joined[-1] if joined else None
-        if isinstance(line, RawData) and isinstance(last, RawData):
-            joined[-1] = RawData(line.t, line.call, last.content + line.content)
-        else:
-            joined.append(line)
-    return joined
+class TracedStream(AsyncGenerator[Sequence[CallEvent], None]):
+    """The stream of a traced call. It hands out the call's `direct` stream as soon as there is one, for each
+    frame in between would cost every wake-up of the turn.
+
+    Args:
+        told: `call.stream`, which closes the other one.
+    """
+
+    def __init__(self, call: TracedCall, told: AsyncGenerator[Sequence[CallEvent], None]) -> None:
+        self._call = call
+        self._told = told
+
+    def __anext__(self) -> Coroutine[Any, Any, Sequence[CallEvent]]:
+        return (self._call.direct or self._told).__anext__()
+
+    def asend(self, value: None, /) -> Coroutine[Any, Any, Sequence[CallEvent]]:
+        del value
+        return self.__anext__()
+
+    def athrow(self, *error: Any) -> Coroutine[Any, Any, Sequence[CallEvent]]:
+        return self._told.athrow(*error)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        return self._told.aclose()
 
 
 @types.coroutine
@@ -228,7 +296,7 @@ def noticing_wait(work: Awaitable[T], waits: Callable[[], None]) -> Generator[An
             except GeneratorExit:
                 step.close()
                 raise
-            except BaseException as error:  # noqa: BLE001 - handed on to where it belongs
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - thrown on to where it belongs
                 trap = step.throw(error)
             else:
                 trap = step.send(sent)

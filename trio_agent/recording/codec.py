@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from trio_agent.recording.format import (
     Recording,
 )
 
-_encode = msgspec.json.Encoder(decimal_format="string").encode
+_encoder = msgspec.json.Encoder(decimal_format="string")
+_encode = _encoder.encode
+_encode_lines = _encoder.encode_lines
 _decode = msgspec.json.Decoder().decode
 
 
@@ -29,6 +31,11 @@ class RecordingError(Exception):
 def encode_line(value: Header | AnyEntry) -> bytes:
     """One line, with its line end."""
     return _encode(value) + b"\n"
+
+
+def encode_lines(values: Sequence[Any]) -> bytes:
+    """Several lines, each with its end; also such as are encoded like entries without being any."""
+    return _encode_lines(values)
 
 
 def encode(recording: Recording) -> bytes:

@@ -15,7 +15,7 @@ import trio
 
 from trio_agent.providers.contract import Provider
 from trio_agent.recording import format as lines
-from trio_agent.recording.calls import TracedCall, TracedProvider
+from trio_agent.recording.calls import TracedCall, TracedProviders
 from trio_agent.recording.plain import plain
 from trio_agent.recording.sinks import TracedSink, traced_send
 from trio_agent.recording.stores import TracedStore
@@ -45,6 +45,7 @@ KEPT_HEADERS: Final = (
 )
 """The request headers that a face looks at, besides those that hold keys. No other one is recorded."""
 
+_TOLD_EFFECTS: Final = frozenset({fx.RunTool, fx.CallHost, fx.StopCall})
 _TIMERS: Final[dict[type, str]] = {kind: timer.value for timer, kind in ev.TIMER_EVENTS.items()}
 
 
@@ -100,30 +101,33 @@ class TracedContext(TurnContext):
         self._request = line
         self.trace.add(line, size)
 
+    def full(self, full: bool) -> bool:
+        if full and self._request is not None:
+            self._request.full = True
+        return full
+
     def received(self, state: State, event: ev.Event, effects: Sequence[fx.Effect]) -> None:
         del state
-        if type(event) in CALL_EVENTS:
-            if self._call is not None:
-                self._call.flush()
-                if type(event) is ev.CallFinished:
-                    self._call.finished = True
+        kind = type(event)
+        if kind in CALL_EVENTS:
+            call = self._call
+            if call is not None:
+                if call.waiting:
+                    call.flush()
+                if kind is ev.CallFinished:
+                    call.finished = True
         else:
             self._note(event)
         for effect in effects:
-            if type(effect) in (fx.RunTool, fx.CallHost, fx.StopCall):
+            if type(effect) in _TOLD_EFFECTS:
                 self._note_effect(effect)
 
     def _note(self, event: ev.Event) -> None:
         trace = self.trace
         match event:
-            case ev.Begin(at):
+            case ev.Begin(at) | ev.Resume(at=at):
                 # So that times which the machine compares are the same in a replay.
                 trace.start(at)
-                if self._request is not None:
-                    self._request.t = 0.0
-            case ev.Resume(at=at):
-                if self._request is not None:
-                    self._request.t = trace.since(at)
             case ev.CallFailed():
                 if self._call is not None:
                     self._call.flush()
@@ -150,6 +154,8 @@ class TracedContext(TurnContext):
                 trace.add(lines.HostAsked(t=trace.now(), calls=[plain(call) for call in calls]))
             case _:
                 self._stopping = True
+                if self._call is not None:
+                    self._call.stop()
 
     def leaving(self, event: ev.Event, *, told: bool) -> None:
         if self._leaving:
@@ -169,7 +175,7 @@ class TracedContext(TurnContext):
     # --- model calls --------------------------------------------------------------------------------
 
     def providers(self, providers: Mapping[str, Provider]) -> Mapping[str, Provider]:
-        return {name: TracedProvider(name, provider, self) for name, provider in providers.items()}
+        return TracedProviders(providers, self)
 
     def begin_call(self, call: TracedCall) -> None:
         self._call = call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,15 +11,15 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from trio_agent.recording.codec import RecordingError, decode, encode_line
-from trio_agent.recording.format import AnyEntry, Found, Header, Lost
-from trio_agent.recording.trace import Line, finished
+from trio_agent.recording.codec import RecordingError, decode, encode_line, encode_lines
+from trio_agent.recording.format import Found, Header, Lost
+from trio_agent.recording.trace import Line, encodable
 
 Redact: TypeAlias = Callable[[dict[str, Any]], dict[str, Any] | None]
 """Called in a worker thread with each line as JSON values, before it is written; returns what is to be
 written, or `None` to leave the line out."""
 
-MASK = "[redacted]"
+MASK = "***"  # as providers mask keys in their messages: a replay then gives the same words
 _READ_BYTES = 1 << 20
 
 
@@ -45,7 +46,7 @@ class Pen:
     def __init__(self, secrets: Sequence[str], redact: Redact | None) -> None:
         self._secrets = [
             (_escaped(secret), MASK.encode())
-            for secret in sorted(secrets, key=len, reverse=True)
+            for secret in sorted(set(secrets), key=len, reverse=True)
             if len(secret) > 3
         ]
         self._redact = redact
@@ -61,43 +62,48 @@ class Pen:
                 job.failure = f"{type(error).__name__}: {error}"
 
     def _append(self, job: Job) -> None:
-        descriptor = os.open(job.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        # A file that was begun and is gone must not begin again in its middle.
+        make = 0 if job.begun else os.O_CREAT
+        descriptor = os.open(job.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | make, 0o600)
         try:
             size = os.fstat(descriptor).st_size
-            content: list[bytes] = []
-            if not job.begun:
-                job.begun = True
-                if size:
-                    _join(job, descriptor)
-                else:
-                    content.append(self._line(job.header))
-            content += [self._line(line) for line in self._entries(job)]
+            new = not (job.begun or size)
+            if not (job.begun or new):
+                _join(job, descriptor)
+            job.begun = True
             try:
-                _write_all(descriptor, b"".join(content))
-            except OSError as error:
-                # Half a line would make the file unreadable.
-                os.ftruncate(descriptor, size)
-                _write_all(descriptor, encode_line(Lost(why=error.strerror or "it could not be written")))
+                content = self._encoded([job.header] if new else [], job)
+                try:
+                    _write_all(descriptor, content)
+                except OSError as error:
+                    _break_off(descriptor, size, job.lines[-1].t, error.strerror or "it could not be written")
+                    raise
+            except Exception:
+                if new:
+                    with contextlib.suppress(OSError):
+                        job.path.unlink()
                 raise
         finally:
             os.close(descriptor)
 
-    def _entries(self, job: Job) -> list[AnyEntry]:
-        entries = [finished(line) for line in job.lines]
+    def _encoded(self, values: list[Any], job: Job) -> bytes:
+        """`values` and the job's lines, as they are written."""
+        values += map(encodable, job.lines)
         if job.moved:
-            for entry in entries:
-                entry.t = round(entry.t + job.moved, 6)
-        return [each for each in entries if not (job.moved and isinstance(each, Found) and each.park)]
-
-    def _line(self, value: Header | AnyEntry) -> bytes:
-        line = encode_line(value)
-        for secret, mask in self._secrets:
-            if secret in line:
-                line = line.replace(secret, mask)
+            for value in values:
+                value.t = round(value.t + job.moved, 6)
+            values = [each for each in values if not (isinstance(each, Found) and each.park)]
         if self._redact is None:
-            return line
-        kept = self._redact(msgspec.json.decode(line))
-        return b"" if kept is None else msgspec.json.encode(kept) + b"\n"
+            return self._masked(encode_lines(values))
+        redacted = [self._redact(msgspec.json.decode(self._masked(encode_line(each)))) for each in values]
+        return encode_lines([each for each in redacted if each is not None])
+
+    def _masked(self, content: bytes) -> bytes:
+        # No secret goes over a line's end, so that lines need not be searched one by one.
+        for secret, mask in self._secrets:
+            if secret in content:
+                content = content.replace(secret, mask)
+        return content
 
 
 def _escaped(secret: str) -> bytes:
@@ -113,6 +119,16 @@ def _join(job: Job, descriptor: int) -> None:
     except RecordingError as error:
         raise OSError(0, str(error)) from None
     job.moved = max(job.header.start - start, 1e-6)
+
+
+def _break_off(descriptor: int, size: int, t: float, why: str) -> None:
+    """Leave a file that cannot be written with whole lines, the last of which says so if there is room."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, size)
+        if size:
+            lost = encode_line(Lost(t=t, why=why))
+            if os.write(descriptor, lost) < len(lost):
+                os.ftruncate(descriptor, size)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 FORMAT_VERSION: Final = 1
 SUFFIX: Final = ".turn.jsonl"
@@ -30,15 +30,16 @@ class ProviderFacts(Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
 class Header(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The first line.
 
-    `start` is the wall time of `t = 0`, in seconds since the epoch. `timers` says what fires the timers:
-    the file's `timer` lines (`recorded`: whatever a real clock did is repeated), or the virtual clock, which
-    the lines then only report (`clock`: for files that are written by hand). `config` is the part of the
-    configuration that mattered, without secrets. `providers`, `prices` (by full model name) and `tools` (the
-    server's own, as the model is told of them) are what the server knew besides.
+    `face` tells readers which face the request came through, or that it was `embedded`. `start` is the wall
+    time of `t = 0`, in seconds since the epoch. `timers` says what fires the timers: the file's `timer` lines
+    (`recorded`: whatever a real clock did is repeated), or the virtual clock, which the lines only report
+    (`clock`: for files that are written by hand). `config` is the part of the configuration that mattered,
+    without secrets. `providers`, `prices` (by full model name) and `tools` (the server's own, as the model is
+    told of them) are what the server knew besides.
     """
 
     trio_agent_recording: int
-    face: str = "chat"
+    face: str | UnsetType = UNSET
     description: str | None = None
     timers: Timers = "clock"
     start: float = 1_700_000_000.0
@@ -65,7 +66,8 @@ class Input(Entry, kw_only=True, tag_field="in", omit_defaults=True):
 class Request(Input, kw_only=True, tag="request", omit_defaults=True):
     """A POST of the client, whole. `body` is its JSON; one that is none is in `text`, or in `base64`.
 
-    `seed` is what the ids and random numbers of the response follow from.
+    `seed` is what the ids and random numbers of the response follow from. `full` says that as many turns ran
+    already as the server takes.
     """
 
     path: str = "/v1/chat/completions"
@@ -74,6 +76,7 @@ class Request(Input, kw_only=True, tag="request", omit_defaults=True):
     text: str | None = None
     base64: str | None = None
     seed: str = ""
+    full: bool = False
 
 
 class Embedded(Input, kw_only=True, tag="embedded", omit_defaults=True):
@@ -81,6 +84,7 @@ class Embedded(Input, kw_only=True, tag="embedded", omit_defaults=True):
 
     request: dict[str, Any]
     seed: str = ""
+    full: bool = False
 
 
 class Head(Input, kw_only=True, tag="head", omit_defaults=True):
@@ -200,6 +204,22 @@ class StoreFailed(Input, kw_only=True, tag="store_failed", omit_defaults=True):
     hangs: bool = False
 
 
+class Fault(Input, kw_only=True, tag="fault", omit_defaults=True):
+    """The server itself failed in the turn that runs, as a bug of its own makes it.
+
+    In files that are written by hand only: a bug that was met while recording happens again by itself.
+    """
+
+
+class Forked(Input, kw_only=True, tag="fork", omit_defaults=True):
+    """The next model call and all later ones go to another model, by its full name, without fallbacks.
+
+    What came before was recorded with the models of the request.
+    """
+
+    model: str
+
+
 # --- what went out --------------------------------------------------------------------------------
 
 
@@ -298,6 +318,8 @@ AnyInput: TypeAlias = (
     | Restart
     | Found
     | StoreFailed
+    | Fault
+    | Forked
 )
 AnyOutput: TypeAlias = (
     Status | Bytes | Told | CallMade | CallAsked | CallClosed | ToolStarted | HostAsked | Outcome | Lost

@@ -7,6 +7,7 @@ second. If the disk cannot take them, the recording breaks off and the turn goes
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from trio_agent.recording.context import TracedContext
 from trio_agent.recording.files import Job, Pen, Redact, prepare
-from trio_agent.recording.format import SUFFIX, Header
+from trio_agent.recording.format import SUFFIX, Header, Lost
 from trio_agent.recording.header import Premises, header_of
 from trio_agent.recording.trace import Trace
 from trio_agent.statemachine import Turn
@@ -29,7 +30,8 @@ FLUSH_SECONDS = 1.0
 FULL_BYTES = 1 << 20
 """Lines that hold more are written without waiting for the second to pass."""
 MAX_BYTES = 64 << 20
-"""What all recordings together may hold in memory while the disk is slow; beyond it the largest break off."""
+"""What all recordings together may hold in memory while the disk is slow, what is being written included;
+beyond it the largest break off."""
 CLOSE_SECONDS = 5.0
 KEPT_HEADERS = 256
 
@@ -67,6 +69,13 @@ class Recorder:
         self._pen = Pen([*known, *record.secrets, *([key] if key else [])], record.redact)
         self._headers: dict[tuple[str, tuple[tuple[str, str], ...]], Header] = {}
         self._dirty: dict[RecordedContext, None] = {}
+        self._held = 0
+        """Bytes that wait to be written, as far as the traces have told."""
+        self._in_pen = 0
+        self._ends: list[tuple[Job, Lost]] = []
+        self._one_at_a_time = trio.Lock()
+        self._writing = trio.CancelScope()
+        self._write_until = math.inf
         self._wake = trio.Event()
         self._full = trio.Event()
 
@@ -84,25 +93,33 @@ class Recorder:
             await self._flush()
 
     async def close(self) -> None:
-        """Write what is left: shielded, within five seconds."""
-        with trio.move_on_after(CLOSE_SECONDS, shield=True) as scope:
+        """Write what is left, what is being written now included: shielded, within five seconds."""
+        self._write_until = self._writing.deadline = trio.current_time() + CLOSE_SECONDS
+        with trio.CancelScope(shield=True):
             await self._flush()
-        if scope.cancelled_caught:
+        if self._writing.cancelled_caught:
             logger.warning("the last lines of some recordings could not be written in time")
 
     def grew(self, context: RecordedContext) -> None:
         """There is something to write."""
         self._dirty[context] = None
         self._wake.set()
-        if context.trace.size > FULL_BYTES:
+        self._held += context.grown_by()
+        if context.trace.size > FULL_BYTES or self._held > MAX_BYTES // 4:
             self._full.set()
-            self._bound()
+        while self._dirty and self._held + self._in_pen > MAX_BYTES:
+            self._give_up(max(self._dirty, key=lambda context: context.trace.size))
 
-    def _bound(self) -> None:
-        while sum(context.trace.size for context in self._dirty) > MAX_BYTES:
-            largest = max(self._dirty, key=lambda context: context.trace.size)
-            largest.break_off("the disk does not keep up")
-            del self._dirty[largest]
+    def _give_up(self, context: RecordedContext) -> None:
+        del self._dirty[context]
+        why = "the disk does not keep up"
+        if context.job is not None:
+            self._ends.append((context.job, Lost(t=context.trace.now(), why=why)))
+        self._break_off(context, why)
+
+    def _break_off(self, context: RecordedContext, why: str) -> None:
+        context.break_off(why)
+        self._held += context.grown_by()
 
     def job(self, context: RecordedContext, row: TurnRow) -> Job:
         """What to write for a turn, but for its lines."""
@@ -116,15 +133,29 @@ class Recorder:
         return Job(self._folder / f"{row.id}{SUFFIX}", header, [], begun=False)
 
     async def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, {}
-        jobs = [(context, context.job) for context in dirty if context.job is not None]
-        for context, job in jobs:
-            job.lines = context.trace.take_settled()
-        await trio.to_thread.run_sync(self._pen.write, [job for _, job in jobs], abandon_on_cancel=True)
-        for context, job in jobs:
-            job.lines = []
-            if job.failure is not None:
-                context.break_off(job.failure)
+        async with self._one_at_a_time:  # lines of one file must not overtake each other
+            dirty, self._dirty = self._dirty, {}
+            jobs = [(context, context.job) for context in dirty if context.job is not None]
+            held = self._held
+            for context, job in jobs:
+                job.lines = context.trace.take_settled()
+                self._held += context.grown_by()
+            self._in_pen = held - self._held
+            ends = [job for job, _ in self._ends if job.failure is None]
+            for job, lost in self._ends:
+                job.lines = [lost]
+            self._ends.clear()
+            # What was handed to the thread is not left alone with a task that goes: who comes next would
+            # write beside it. Only `close` sets a limit.
+            with trio.CancelScope(shield=True, deadline=self._write_until) as self._writing:
+                await trio.to_thread.run_sync(
+                    self._pen.write, [*ends, *(job for _, job in jobs if job.lines)], abandon_on_cancel=True
+                )
+            self._in_pen = 0
+            for context, job in jobs:
+                job.lines = []
+                if job.failure is not None:
+                    self._break_off(context, job.failure)
 
 
 class RecordedContext(TracedContext):
@@ -133,6 +164,7 @@ class RecordedContext(TracedContext):
     def __init__(self, world: World, recorder: Recorder) -> None:
         self._recorder = recorder
         self._lost = False
+        self._counted = 0
         self.job: Job | None = None
         self.models: tuple[tuple[str, str], ...] = ()
         super().__init__(world, Trace(trio.current_time, self._grown), world.new_id("seed_"))
@@ -148,6 +180,12 @@ class RecordedContext(TracedContext):
     def _grown(self) -> None:
         if self.job is not None:
             self._recorder.grew(self)
+
+    def grown_by(self) -> int:
+        """Bytes that the trace holds more than when this was last asked."""
+        size = self.trace.size
+        more, self._counted = size - self._counted, size
+        return more
 
     def break_off(self, why: str) -> None:
         """Record no more of this turn."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from trio_agent.recording.format import Status, Told
-from trio_agent.recording.trace import RawBytes, Trace
+from trio_agent.recording.trace import Trace, bytes_line
 from trio_agent.statemachine.effects import Output
 from trio_agent.turn.context import Send
 from trio_agent.turn.sink import Sink
@@ -24,7 +24,7 @@ def traced_send(send: Send, trace: Trace) -> Send:
         else:
             content = message.get("body", b"")
             end = not message.get("more_body", False)
-            trace.begin_write(RawBytes(trace.now(), content, end), 100 + len(content))
+            trace.begin_write(bytes_line(trace.now(), content, end), 100 + len(content))
         try:
             await send(message)
         except BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -21,24 +21,24 @@ from trio_agent.recording.format import (
     Outcome,
     Request,
 )
-from trio_agent.recording.plain import plain
+from trio_agent.recording.plain import fields_of, plain
 from trio_agent.store.contract import CallRow, TurnRow
 
 
-class RawData(Struct, gc=False):
-    """A `Data` line to be. A chunk must cost little while the turn runs."""
+class RawData(Struct, gc=False, tag_field="in", tag="data"):
+    """A `Data` line of text. A chunk must cost little: this is made in less time, and encoded as it is."""
 
     t: float
     call: int
-    content: bytes
+    text: str
 
 
-class RawBytes(Struct, gc=False):
-    """A `Bytes` line to be."""
+class RawBytes(Struct, gc=False, tag_field="out", tag="bytes", omit_defaults=True):
+    """A `Bytes` line of text, likewise."""
 
     t: float
-    content: bytes
-    end: bool
+    text: str | None = None
+    end: bool = False
 
 
 class RawAsked(Struct, gc=False):
@@ -60,8 +60,11 @@ class RawOutcome(Struct, gc=False):
 
 Line: TypeAlias = AnyEntry | RawData | RawBytes | RawAsked | RawOutcome
 
-_ROW_ONLY: Final = ("id", "face", "model", "created_at", "ended_at", "owner", "states", "tools")
-_CALL_ROW_ONLY: Final = ("turn_id", "started_at", "ended_at")
+STEP_BYTES: Final = 16 << 10
+"""How much a trace that has told of its growth grows before it tells again."""
+
+_ROW_ONLY: Final = frozenset({"id", "face", "model", "created_at", "ended_at", "owner", "states", "tools"})
+_CALL_ROW_ONLY: Final = frozenset({"turn_id", "started_at", "ended_at"})
 
 
 class Trace:
@@ -72,7 +75,7 @@ class Trace:
 
     Args:
         clock: seconds; `t = 0` is set with `start`.
-        grown: called after a line was added.
+        grown: called when there are settled lines again, and each time that `STEP_BYTES` more have come.
     """
 
     def __init__(self, clock: Callable[[], float], grown: Callable[[], None] = lambda: None) -> None:
@@ -86,7 +89,9 @@ class Trace:
         self._clock = clock
         self._zero = clock()
         self._grown = grown
+        self._announce_at = 0
         self._writing: int | None = None
+        self._settled_size = 0
         self._stopped = False
         self._calls = 0
         self._operations: Counter[str] = Counter()
@@ -94,11 +99,14 @@ class Trace:
     # --- time and numbers -------------------------------------------------------------------------
 
     def start(self, at: float) -> None:
-        """Say what moment of the clock is `t = 0`."""
+        """Say what moment of the clock is `t = 0`. What is here already came with it."""
         self._zero = at
+        for line in self.lines:
+            line.t = 0.0
 
     def now(self) -> float:
-        return round(self._clock() - self._zero, 6)
+        # `round(…, 6)` costs four times as much, and this is asked for twice a chunk.
+        return int((self._clock() - self._zero) * 1e6 + 0.5) / 1e6
 
     def since(self, at: float) -> float:
         """The `t` of a moment of the clock."""
@@ -121,18 +129,21 @@ class Trace:
             return
         self.lines.append(line)
         self.size += size
-        self._grown()
+        if self.size >= self._announce_at:
+            self._announce()
 
     def begin_write(self, line: Line, size: int) -> None:
         """Add a line for a write that begins now."""
         if self._writing is None:
             self._writing = len(self.lines)
+            self._settled_size = self.size
         self.add(line, size)
 
     def end_write(self) -> None:
         """The write was taken."""
         self._writing = None
-        self._grown()
+        if not self._announce_at:
+            self._announce()  # a write that has waited for long: its lines can be taken now
 
     def tear_write(self) -> None:
         """The write was given up before it was taken."""
@@ -140,23 +151,32 @@ class Trace:
         if place is not None and not self.held:
             self.held = True
             self.lines.insert(place, Hold(t=self.lines[place].t))
-        self._grown()
+        self._announce()
 
     def take_settled(self) -> list[Line]:
         """The lines that are certain, which leave the trace."""
-        settled = self.lines[: self._writing]
-        del self.lines[: self._writing]
-        if self._writing is not None:
-            self._writing = 0
-        self.size = 200 * len(self.lines)
+        self._announce_at = 0
+        place = self._writing
+        if place is None:
+            settled, self.lines, self.size = self.lines, [], 0
+            return settled
+        settled = self.lines[:place]
+        del self.lines[:place]
+        self._writing = 0
+        self.size -= self._settled_size
+        self._settled_size = 0
         return settled
 
     def stop(self) -> None:
         """Let go of all lines, and take no more."""
         self._stopped = True
         self._writing = None
-        self.lines.clear()
+        self.lines = []
         self.size = 0
+
+    def _announce(self) -> None:
+        self._announce_at = self.size + STEP_BYTES
+        self._grown()
 
     @property
     def entries(self) -> list[AnyEntry]:
@@ -164,21 +184,50 @@ class Trace:
         return [finished(line) for line in self.lines]
 
 
+def data_line(t: float, call: int, content: bytes) -> RawData | Data:
+    """The line for content of an upstream's answer."""
+    try:
+        return RawData(t, call, content.decode())
+    except UnicodeDecodeError:
+        return Data(t=t, call=call, base64=text_or_base64(content)[1])
+
+
+def bytes_line(t: float, content: bytes, end: bool) -> RawBytes | Bytes:
+    """The line for a write of the response's body."""
+    try:
+        return RawBytes(t, content.decode() or None, end)
+    except UnicodeDecodeError:
+        return Bytes(t=t, base64=text_or_base64(content)[1], end=end)
+
+
+def encodable(line: Line) -> AnyEntry | RawData | RawBytes:
+    """What is encoded for a line: itself where that is the same as what `finished` gives.
+
+    A body that is JSON on one line is copied. One with escapes that JSON does not ask for is not: a secret
+    that is written with them would not be found in it.
+    """
+    match line:
+        case RawData() | RawBytes():
+            return line
+        case Request() | CallMade() if isinstance(line.body, msgspec.Raw) and _is_plain(bytes(line.body)):
+            return line
+        case _:
+            return finished(line)
+
+
 def finished(line: Line) -> AnyEntry:
     """A line as the format has it. This takes time, and is not done while the turn waits."""
     match line:
-        case RawData(t, call, content):
-            text, encoded = text_or_base64(content)
-            return Data(t=t, call=call, text=text, base64=encoded)
-        case RawBytes(t, content, end):
-            text, encoded = text_or_base64(content)
-            return Bytes(t=t, text=text or None, base64=encoded, end=end)
+        case RawData(t, call, text):
+            return Data(t=t, call=call, text=text)
+        case RawBytes(t, text, end):
+            return Bytes(t=t, text=text, end=end)
         case RawAsked(t, call, provider, request):
             asked = plain(request)
             asked.pop("nonce", None)
             return CallAsked(t=t, call=call, provider=provider, request=asked)
         case RawOutcome(t, row, calls):
-            return Outcome(t=t, turn=_turn(row), calls=[_without(each, _CALL_ROW_ONLY) for each in calls])
+            return Outcome(t=t, turn=_turn(row), calls=[fields_of(each, _CALL_ROW_ONLY) for each in calls])
         case Request() | CallMade() if isinstance(line.body, msgspec.Raw):
             return _with_body(line, bytes(line.body))
         case _:
@@ -186,16 +235,21 @@ def finished(line: Line) -> AnyEntry:
 
 
 def _turn(row: TurnRow) -> dict[str, Any]:
-    turn = _without(row, _ROW_ONLY)
+    turn = fields_of(row, _ROW_ONLY)
     turn["states"] = [each.state for each in row.states]
     if row.tools:
         turn["tools"] = [{key: each[key] for key in each if key != "seconds"} for each in row.tools]
     return turn
 
 
-def _without(row: TurnRow | CallRow, names: Sequence[str]) -> dict[str, Any]:
-    said: dict[str, Any] = plain(row)
-    return {name: value for name, value in said.items() if name not in names}
+def _is_plain(body: bytes) -> bool:
+    if b"\n" in body or b"\r" in body or b"\\u" in body or b"\\/" in body:
+        return False
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _with_body(line: Request | CallMade, body: bytes) -> Request | CallMade:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from trio_agent.providers.contract import Provider
-from trio_agent.statemachine import Turn
+from trio_agent.providers.contract import Options, Provider
+from trio_agent.statemachine import Candidate, Turn
 from trio_agent.statemachine.effects import Effect
 from trio_agent.statemachine.events import Event
 from trio_agent.statemachine.table import State
@@ -77,6 +77,15 @@ class TurnContext:
 
     def providers(self, providers: Mapping[str, Provider]) -> Mapping[str, Provider]:
         return providers
+
+    def options(self, candidate: Candidate, asked: Options, carried: Mapping[str, Options]) -> Options:
+        """The options of a call of `candidate`.
+
+        Args:
+            asked: those of the request, as the client's wire has them.
+            carried: the same as each planned provider's wire takes them, by its id.
+        """
+        return carried[candidate.provider]
 
     def tools(self, tools: ToolBox) -> ToolBox:
         return tools

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 import trio
@@ -118,11 +119,12 @@ class Driver:
                 self._performer.nursery = nursery
                 self._context.last_event = self._last_event
                 nursery.start_soon(self._run_timers)
-                await self.dispatch((first,))
-                if self._stop_first is not None:
-                    await self.dispatch((ev.Cancel(self._stop_first, trio.current_time()),))
-                while not self.over:
-                    await self._next_step()
+                with self.noting_crash():
+                    await self.dispatch((first,))
+                    if self._stop_first is not None:
+                        await self.dispatch((ev.Cancel(self._stop_first, trio.current_time()),))
+                    while not self.over:
+                        await self._next_step()
                 # Whoever brought the last event may still be telling the client.
                 async with self._lock:
                     pass
@@ -135,6 +137,18 @@ class Driver:
         finally:
             if not self.over or self._due:
                 await self._settle()  # noqa: ASYNC102 - it shields itself, with a limit
+
+    @contextmanager
+    def noting_crash(self) -> Iterator[None]:
+        """Know of a failure of the server's own before anything is closed on its account, so that nothing
+        takes it for a client that has left."""
+        try:
+            yield
+        except SinkClosedError:
+            raise
+        except Exception:
+            self._crashed = True
+            raise
 
     async def _next_step(self) -> None:
         call = self._call_due
@@ -172,11 +186,11 @@ class Driver:
                 logger.exception("turn %s: its client could not be told", self.turn.spec.turn_id)
             else:
                 return
-        self._note_leaving()
+        self._note_leaving(reason)
         self._scope.cancel()
 
     def end_as(self, reason: ev.CancelReason) -> None:
-        """Say what a cancellation from outside means from now on. By itself it ends no turn that has a client.
+        """Say what a cancellation from outside means from now on. It ends no turn that has a client.
 
         A call that is only read on to learn what it cost ends at once: it is shielded from the cancellation.
         """
@@ -207,12 +221,13 @@ class Driver:
             self._wake.set()
 
     def _apply(self, events: Sequence[ev.Event]) -> None:
-        turn, due = self.turn, self._due
+        turn, due, heard = self.turn, self._due, self._heard
         for event in events:
             if type(event) in _ENDS:
                 event = self._exact(event)
+            state = turn.state
             try:
-                due.extend(turn.receive(event) if self._heard is None else self._told(event))
+                effects = turn.receive(event)
             except ProtocolViolation as violation:
                 if type(event) not in CALL_EVENTS:
                     raise
@@ -225,6 +240,9 @@ class Driver:
                     self._call.ended = True
                 self._note_state()
                 return
+            if heard is not None:
+                heard(state, event, effects)
+            due.extend(effects)
             self._note_state()
 
     def _note_state(self) -> None:
@@ -289,13 +307,15 @@ class Driver:
 
     async def _run_timers(self) -> None:
         try:
-            await self._timers.run(self._fire)
+            with self.noting_crash():
+                await self._timers.run(self._fire)
         except BaseException as error:
             # The nursery is going down. If that was not our doing, the client has left.
             if isinstance(error, trio.Cancelled):
                 self._note_leaving()
             if self._call is not None:
-                left = self._ending == "client_disconnected" and not (self._expired or self.over)
+                ours = self._expired or self._crashed or self.over
+                left = self._ending == "client_disconnected" and not ours
                 self._call.leave(drain=left and isinstance(error, trio.Cancelled))
             raise
 
@@ -310,6 +330,9 @@ class Driver:
             self._timers.clear(timer)
             self._note_leaving()
             self._scope.cancel()
+            if self._call is not None:
+                # It may be shielded from that, and would write with the lock that has just become free.
+                self._call.leave(drain=False)
 
     async def _dispatch_timer(self, timer: ev.Timer) -> None:
         async with self._lock:
@@ -330,18 +353,28 @@ class Driver:
         The client is told as well where it was not the one that left, and where no output was torn.
         """
         with trio.move_on_after(CLEANUP_LIMIT_SECONDS, shield=True) as scope:
-            if not self.over:
-                self._due.extend(self.effects_of(self._last_event()))
-            untold = await self._performer.record_rest(self._due)
+            # `stop` may be at work on the same effects, from a task that is not the turn's.
+            async with self._lock:
+                if not self.over:
+                    self._due.extend(self.effects_of(self._last_event()))
+                untold = await self._performer.record_rest(self._due)
         if scope.cancelled_caught:
             logger.error("turn %s: its outcome could not be written in time", self.turn.spec.turn_id)
         elif self._crashed or self._expired or self._stopped:
             with trio.move_on_after(BLOCKED_LIMIT_SECONDS, shield=True):
                 await self._performer.tell(untold)
 
-    def _note_leaving(self) -> None:
-        if self._context.listens and not self.over:
-            self._context.leaving(self._last_event(), told=self._stopped)
+    def _note_leaving(self, stopped: ev.CancelReason | None = None) -> None:
+        # A turn that has ended may still owe its reader the end.
+        if not self._context.listens or (self.over and not self._due):
+            return
+        event = self._last_event()
+        if stopped is not None and self.over:
+            event = ev.Cancel(stopped, trio.current_time())
+        elif self._expired and isinstance(event, ev.Cancel):
+            event = ev.TurnTimerFired(event.at)  # what happened, though a turn that parks takes it otherwise
+        left = isinstance(event, ev.Cancel) and event.reason == "client_disconnected"
+        self._context.leaving(event, told=self._stopped and not left)
 
     def _last_event(self) -> ev.Event:
         now = trio.current_time()

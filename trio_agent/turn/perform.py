@@ -175,7 +175,11 @@ class Performer:
     def _start(self, what: Callable[[ToolCall], Awaitable[None]], call: ToolCall) -> None:
         if self.nursery is None:
             raise AssertionError("a turn performs effects inside its nursery")
-        self.nursery.start_soon(what, call)
+        self.nursery.start_soon(self._noted, what, call)
+
+    async def _noted(self, what: Callable[[ToolCall], Awaitable[None]], call: ToolCall) -> None:
+        with self._driver.noting_crash():
+            await what(call)
 
     async def _run_tool(self, call: ToolCall) -> None:
         began = trio.current_time()

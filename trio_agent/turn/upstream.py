@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from decimal import Decimal
+
+import msgspec
 
 from trio_agent.providers.contract import UpstreamError
 from trio_agent.statemachine import events as ev
@@ -64,6 +67,8 @@ class Intake:
                     )
                     batch = batch[: index + 1]
                 break
+            elif kind is ev.UsageReported:
+                _check_figures(event)  # type: ignore[arg-type]
             elif kind not in CALL_EVENTS:
                 raise _foreign(event)
             else:
@@ -88,6 +93,16 @@ def _chars_of(event: ev.CallEvent) -> int:
             return len(call_id) + len(name) + len(data or "")
         case _:
             return 0
+
+
+def _check_figures(report: ev.UsageReported) -> None:
+    """Let no figure in that sums and limits cannot be kept with. Raises UpstreamError."""
+    counts: tuple[object, ...] = msgspec.structs.astuple(report.usage)
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise UpstreamError("malformed", "the provider plug-in reported a usage that counts no tokens")
+    cost: object = report.cost_usd
+    if cost is not None and not (isinstance(cost, Decimal) and cost.is_finite() and cost >= 0):
+        raise UpstreamError("malformed", "the provider plug-in reported a cost that is no amount of money")
 
 
 def _foreign(value: object) -> UpstreamError:
