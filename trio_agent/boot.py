@@ -16,6 +16,7 @@ from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError, ConfigProblem, KeyPath, quote, render_path
 from trio_agent.config.schema import Config
 from trio_agent.errors import AgentError
+from trio_agent.providers.contract import Mount
 from trio_agent.providers.credentials import Credentials, CredentialsError
 from trio_agent.providers.directory import ModelDirectory
 from trio_agent.providers.registry import BootProblem, MountedProvider, ProviderSpec, boot_providers
@@ -24,6 +25,7 @@ from trio_agent.store.contract import Store, StoreError
 from trio_agent.store.sqlite import open_store
 from trio_agent.tools.box import PythonToolBox, load_tools
 from trio_agent.tools.python import PythonTool, ToolDefinitionError, python_tool
+from trio_agent.turn.toolbox import ToolBox
 from trio_agent.world import World
 
 logger = logging.getLogger("trio_agent.provider")
@@ -38,7 +40,7 @@ class House(Struct, frozen=True):
     providers: Mapping[str, MountedProvider]
     directory: ModelDirectory
     prices: Mapping[str, Price | None]
-    tools: PythonToolBox
+    tools: ToolBox
     store: Store
     world: World
 
@@ -51,6 +53,8 @@ async def boot(
     env: Mapping[str, str],
     world: World,
     tools: Sequence[Callable[..., Any]] = (),
+    mounts: Mapping[str, Mount] | None = None,
+    store: Store | None = None,
 ) -> AsyncIterator[House]:
     """Load the tools, boot the providers and open the store; close them again at the end.
 
@@ -59,6 +63,9 @@ async def boot(
     Args:
         home: the folder for credentials and the database; `None` stands for what `env` says.
         tools: server-side tools of an embedding program, beside those of the configuration.
+        mounts: for entries of the configuration's providers, by id, in place of their modules.
+        store: in place of the configured one. Then a home is looked into only where one is given; else
+            credentials are in `env` alone.
 
     Raises:
         ConfigError: with every problem that was found, the draft's own first.
@@ -78,17 +85,21 @@ async def boot(
             )
         )
     box = _load_tools(config, tools, problems)
-    where = _home(home, env, problems)
+    where = _home(home, env, problems) if store is None or home is not None else None
     credentials = _credentials(env, where, problems)
     async with AsyncExitStack() as resources:
-        specs = {name: ProviderSpec(each.module, each.config) for name, each in config.providers.items()}
+        specs = {
+            name: ProviderSpec(each.module, each.config, (mounts or {}).get(name))
+            for name, each in config.providers.items()
+        }
         booted = await boot_providers(
             specs, credentials=credentials, resources=resources, observers=(_log_event,)
         )
         problems += [_problem_of(each) for each in booted.problems]
         directory = booted.directory()
         problems += _check_routes(draft, config, booted.providers, directory)
-        store = await _open_store(draft, config, where, world, resources, problems)
+        if store is None:
+            store = await _open_store(draft, config, where, world, resources, problems)
         if problems or store is None:
             raise ConfigError(problems)
         yield House(config, booted.providers, directory, _prices(config, directory, world), box, store, world)

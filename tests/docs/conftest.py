@@ -1,12 +1,13 @@
-"""One server for all pages: what `make run` starts, on a port and with a home of its own."""
+"""One server for all pages, as `make run` starts it, with a home of its own; and a folder to work in."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from doc_pages import DOCS
+from doc_pages import DOCS, ROOT
 from support.serving import Served, serving
 
 
@@ -16,3 +17,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     config = json.loads((DOCS / "examples" / "replay.json").read_text(encoding="utf-8"))
     with serving(tmp_path_factory.mktemp("docs"), config, key=None) as served:
         yield served
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder that looks like the root of the checkout, and may be written to."""
+    for each in ROOT.iterdir():
+        if not each.name.startswith("."):
+            (tmp_path / each.name).symlink_to(each)
+    return tmp_path

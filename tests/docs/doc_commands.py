@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import click
 from doc_pages import ROOT, Block
+from support.installed import installed
 from support.serving import environment
 
 from trio_agent.cli import main
@@ -32,13 +33,17 @@ class Exchange:
     output: str
 
 
-def run_here(arguments: list[str] | str, home: Path, text: str = "") -> subprocess.CompletedProcess[str]:
+def run_here(
+    arguments: list[str] | str, home: Path, text: str = "", *, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     """Run a program (a list) or a shell's line from the root of the checkout; both outputs in one.
 
     It has no key of a vendor's, this interpreter's programs before all others, and UTF-8 whatever the
     machine says.
     """
     env = {name: value for name, value in environment(home).items() if not name.endswith("_AUTH_TOKEN")}
+    site = home / "site"
+    env["PYTHONPATH"] = str(site if site.exists() else installed(site))
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     return subprocess.run(
         arguments,
@@ -47,7 +52,7 @@ def run_here(arguments: list[str] | str, home: Path, text: str = "") -> subproce
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        cwd=ROOT,
+        cwd=folder,
         env={**env, "PYTHONUTF8": "1"},
         timeout=30,
         check=False,

@@ -30,7 +30,7 @@ EXCHANGES = [exchange for block in all_blocks("console") for exchange in exchang
 CURLS = [exchange for exchange in EXCHANGES if exchange.command.startswith("curl ")]
 PROGRAMS = [exchange for exchange in EXCHANGES if exchange not in CURLS]
 RUN = {"python", "console"}
-HELD = {"json", "sh", "", "text", "toml", "mermaid"}
+HELD = {"json", "jsonl", "sh", "", "text", "toml", "mermaid"}
 
 # Runs the blocks of a page one after another in one namespace, with a mark on standard output before each.
 _RUNNER = """
@@ -87,11 +87,15 @@ def test_a_curl_line_answers_as_shown(exchange: Exchange, own: bool, server: Ser
     assert matches(exchange.output, output), output
 
 
-@pytest.mark.parametrize("exchange", PROGRAMS, ids=lambda exchange: exchange.block.place)
-def test_a_command_prints_what_is_shown(exchange: Exchange, server: Served) -> None:
-    """The manual's commands of `trio-agent` print what stands below them, on either stream."""
-    done = run_here(exchange.command, server.home)
-    assert matches(exchange.output, done.stdout), done.stdout
+@pytest.mark.parametrize(
+    "block", list(dict.fromkeys(each.block for each in PROGRAMS)), ids=lambda block: block.place
+)
+def test_a_command_prints_what_is_shown(block: Block, server: Served, checkout: Path) -> None:
+    """Commands print what stands below them, on either stream; those of one block follow on each other."""
+    for exchange in exchanges(block):
+        if exchange in PROGRAMS:
+            done = run_here(exchange.command, server.home, folder=checkout)
+            assert matches(exchange.output, done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("block", all_blocks("sh", ""), ids=lambda block: block.place)

@@ -48,6 +48,13 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     assert wanted - packed == set()
 
 
+def test_the_wheel_brings_the_pytest_plug_in(wheel: Path) -> None:
+    """Whoever installs the package can keep recordings among the tests, without a line of configuration."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
+    assert "[pytest11]\ntrio_agent = trio_agent.replay.pytest_plugin\n" in archive.read(name).decode()
+
+
 def test_it_lives_beside_a_distribution_of_that_name(wheel: Path, tmp_path: Path) -> None:
     """Both can be installed, in either order, and each finds its own."""
     other = tmp_path / "python_statemachine-3.0-py3-none-any.whl"

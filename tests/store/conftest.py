@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from store_samples import Now
 
+from trio_agent.store.memory import MemoryStore
 from trio_agent.store.sqlite import SqliteStore, open_store
 
 OpenStore = Callable[[str], AbstractAsyncContextManager[Any]]
@@ -39,9 +40,13 @@ def open_any(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> OpenSt
     return lambda instance_id: STORES[request.param](tmp_path, instance_id, now)
 
 
-@pytest.fixture
-async def any_store(open_any: OpenStore) -> AsyncIterator[Any]:
-    async with open_any("one") as store:
+@pytest.fixture(params=[*STORES, "memory"])
+async def any_store(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> AsyncIterator[Any]:
+    """A store under test; the one in memory has no second view of it, and cannot be opened again."""
+    if request.param == "memory":
+        yield MemoryStore(now)
+        return
+    async with STORES[request.param](tmp_path, "one", now) as store:
         yield store
 
 

@@ -370,8 +370,9 @@ async def test_a_closed_store_says_so(open_any: Any) -> None:
         await store.get_turn("t")
 
 
-async def test_values_that_no_row_can_hold_are_refused(any_store: Store) -> None:
+async def test_values_that_no_row_can_hold_are_refused(sqlite_store: Store) -> None:
     """They fail alone and by name, and leave nothing behind."""
+    any_store = sqlite_store
     for bad in (
         full_turn("t", created_at=float("nan")),
         full_turn("t", face="\ud800"),

@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "models": "List the models that each provider serves.",
     "provider": "Check a provider plug-in.",
     "config": "Check a configuration.",
+    "replay": "Replay recorded turns, and compare.",
     "machine": "Print the turn's state machine.",
 }
 """Each command with its line of help. The command `x` is the object `x` in the module `trio_agent.cli.x`."""
