@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PORT ?= 9099
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test check unit bench interop lock clean
+.PHONY: run test check unit simulate bench interop lock clean
 
 run: $(VENV)/runtime.stamp
 	$(BIN)/trio-agent serve --config docs/examples/replay.json --port $(PORT)
@@ -16,7 +16,7 @@ run: $(VENV)/runtime.stamp
 ASYNC_RULES := --disable=ASYNC119,ASYNC124,ASYNC127,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913 \
 	--startable-in-context-manager=serve_asgi,serve,serve_on
 
-test: check unit
+test: check unit simulate
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -27,6 +27,11 @@ check: $(VENV)/dev.stamp
 
 unit: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
+
+# Ten thousand turns in a simulated world, held against the invariants (docs/simulation.md).
+SEEDS ?= 0-499
+simulate: $(VENV)/dev.stamp
+	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS)
 
 # What a turn and a chunk cost; rewrites the table in docs/performance.md.
 bench: $(VENV)/dev.stamp

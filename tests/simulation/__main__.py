@@ -1,0 +1,147 @@
+"""`python -m simulation`: run seeds, report the first that contradicts an invariant, shrunk; or run a file.
+
+PYTHONPATH=tests python -m simulation --seeds 0-499 --jobs 2
+PYTHONPATH=tests python -m simulation --seeds 1443 --timeline
+PYTHONPATH=tests python -m simulation --scenario shrunk.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from msgspec import Struct, ValidationError
+from simulation.generate import generate
+from simulation.replaying import Replaying
+from simulation.run import Extension, Outcome, run_scenario
+from simulation.scenario import Scenario, from_json, to_json
+from simulation.shrink import shrink
+
+STRIDE = 25
+"""Seeds that a job runs before it reports."""
+
+
+class Report(Struct):
+    """What came of some seeds. Times are seconds of CPU."""
+
+    seeds: int = 0
+    turns: int = 0
+    cpu: float = 0.0
+    wrong: list[int] = []
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="simulation", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", default="0-499", help="one, or first-last (default %(default)s)")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes")
+    parser.add_argument("--scenario", type=Path, help="run this file instead of seeds")
+    parser.add_argument("--timeline", action="store_true", help="print what happened, also where all is well")
+    parser.add_argument("--no-shrink", action="store_true", help="report a scenario as it is")
+    parser.add_argument(
+        "--replay", action="store_true", help="record every turn, and replay it (invariant 7)"
+    )
+    parser.add_argument("--keep-going", action="store_true", help="run all seeds, then report the first")
+    given = parser.parse_args(arguments)
+    if given.scenario is not None:
+        try:
+            scenario = from_json(given.scenario.read_bytes())
+        except (OSError, ValidationError) as error:
+            parser.error(f"{given.scenario}: {error}")
+        return show(scenario, given.replay, timeline=True, shrinking=False)
+    try:
+        seeds = _seeds(given.seeds)
+    except ValueError:
+        parser.error(f"--seeds {given.seeds}: write a number, or two with a dash between")
+    if len(seeds) == 1:
+        return show(generate(seeds[0]), given.replay, timeline=given.timeline, shrinking=not given.no_shrink)
+    return soak(seeds, given.jobs, given.replay, shrinking=not given.no_shrink, keep_going=given.keep_going)
+
+
+def _seeds(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def soak(seeds: range, jobs: int, replays: bool, *, shrinking: bool, keep_going: bool) -> int:
+    """Run many seeds; 1 if one of them contradicts an invariant."""
+    began = time.monotonic()
+    total = Report()
+    strides = [seeds[start : start + STRIDE] for start in range(0, len(seeds), STRIDE)]
+    with ProcessPoolExecutor(jobs) as pool:
+        for report in pool.map(partial(run_seeds, replays=replays), strides):
+            total.seeds += report.seeds
+            total.turns += report.turns
+            total.cpu += report.cpu
+            total.wrong += report.wrong
+            if sys.stderr.isatty():
+                print(f"\r{total.seeds}/{len(seeds)} seeds, {total.turns} turns", end="", file=sys.stderr)
+            if total.wrong and not keep_going:
+                pool.shutdown(cancel_futures=True)
+                break
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    print(
+        f"{total.seeds} seeds, {total.turns} turns in {time.monotonic() - began:.1f} s "
+        f"({1000 * total.cpu / max(1, total.turns):.1f} ms of CPU a turn); "
+        f"{len(total.wrong)} seeds contradict an invariant"
+    )
+    if total.wrong:
+        print(f"seeds: {' '.join(map(str, total.wrong))}\n")
+        return show(generate(total.wrong[0]), replays, timeline=True, shrinking=shrinking)
+    return 0
+
+
+def run_seeds(seeds: Iterable[int], *, replays: bool = False) -> Report:
+    """Run some seeds in this process."""
+    report = Report(wrong=[])
+    began = time.process_time()
+    for seed in seeds:
+        outcome = run_scenario(generate(seed), extensions=_extensions(replays))
+        report.seeds += 1
+        report.turns += outcome.turns
+        if outcome.violations:
+            report.wrong.append(seed)
+    report.cpu = time.process_time() - began
+    return report
+
+
+def _extensions(replays: bool) -> list[Extension]:
+    return [Replaying()] if replays else []
+
+
+def show(scenario: Scenario, replays: bool, *, timeline: bool, shrinking: bool) -> int:
+    """Run one scenario and say what came of it; one that contradicts an invariant is shrunk first."""
+    outcome = run_scenario(scenario, extensions=_extensions(replays))
+    if outcome.violations and shrinking:
+        smaller = shrink(scenario, same_fault(outcome, replays))
+        outcome = run_scenario(smaller, extensions=_extensions(replays))
+    if outcome.violations:
+        print(f"seed {scenario.seed}\n\n{to_json(outcome.scenario)}\n")
+    if outcome.violations or timeline:
+        print(f"{outcome.timeline}\n")
+    for violation in outcome.violations:
+        print(violation)
+    if not outcome.violations:
+        print(f"seed {scenario.seed}: {outcome.turns} turns, no invariant contradicted")
+    return 1 if outcome.violations else 0
+
+
+def same_fault(outcome: Outcome, replays: bool) -> Callable[[Scenario], bool]:
+    """Whether a scenario violates one of the invariants that the first one did."""
+    invariants = {violation.invariant for violation in outcome.violations}
+
+    def violates(scenario: Scenario) -> bool:
+        again = run_scenario(scenario, extensions=_extensions(replays))
+        return any(each.invariant in invariants for each in again.violations)
+
+    return violates
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What models are sent: a turn that went on, stored or not, is the same turn (the sixth invariant)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from simulation.evidence import Evidence
+from simulation.upstream import Exchange
+
+
+def check_results(evidence: Evidence, exchange: Exchange) -> None:
+    """Every call in the conversation has one result, and it is that call's."""
+    calls, results = calls_in(exchange), results_in(exchange)
+    for call_id, arguments in calls.items():
+        found = results.get(call_id)
+        if found is None:
+            evidence.violate(6, f"{exchange.name}: the result of {call_id} is missing")
+        elif not _fits(call_id, arguments, found):
+            evidence.violate(6, f"{exchange.name}: the result of {call_id} is {found[:60]!r}")
+    for call_id in results.keys() - calls.keys():
+        evidence.violate(6, f"{exchange.name}: a result of {call_id}, which is not in the conversation")
+
+
+def _fits(call_id: str, arguments: str, found: str) -> bool:
+    key = call_id.removeprefix("call_")
+    return any(
+        words in found
+        for words in (
+            f"seen {call_id}",
+            f"done {key}",
+            f"LookupError: {key}",
+            "did not end within",
+            "interrupted",
+        )
+    )
+
+
+def calls_in(exchange: Exchange) -> dict[str, str]:
+    calls: dict[str, str] = {}
+    for message in exchange.request["messages"]:
+        for call in message.get("tool_calls") or ():
+            calls[call["id"]] = call["function"]["arguments"]
+        for block in _blocks(message):
+            if block["type"] == "tool_use":
+                calls[block["id"]] = str(block["input"])
+    return calls
+
+
+def results_in(exchange: Exchange) -> dict[str, str]:
+    results: dict[str, str] = {}
+    for message in exchange.request["messages"]:
+        if message["role"] == "tool":
+            results[message["tool_call_id"]] = str(message["content"])
+        for block in _blocks(message):
+            if block["type"] == "tool_result":
+                results[block["tool_use_id"]] = str(block["content"])
+    return results
+
+
+def _blocks(message: Mapping[str, object]) -> Iterator[dict[str, str]]:
+    content = message.get("content")
+    if isinstance(content, list):
+        yield from (block for block in content if isinstance(block, dict))
+
+
+def check_conversations(evidence: Evidence, by_response: Mapping[int, Sequence[Exchange]]) -> None:
+    """A turn goes on where it was: what a model said before, its next call is sent, thinking included."""
+    parked: dict[str, list[Exchange]] = {}
+    for response in sorted(evidence.responses, key=lambda each: each.ended_at):
+        before = list(parked.get(response.turn_id or "", ()))
+        for exchange in by_response[id(response)]:
+            _check_memory(evidence, exchange, before)
+            heard = exchange.ended == "whole" and not evidence.raced(response, exchange)
+            if heard and exchange.speaker.calls:
+                before.append(exchange)
+        if response.turn_id and response.complete and response.finish == "tool_calls":
+            parked[response.turn_id] = before
+
+
+def _check_memory(evidence: Evidence, exchange: Exchange, before: Sequence[Exchange]) -> None:
+    calls = calls_in(exchange)
+    whole = str(exchange.request["messages"])
+    for earlier in before:
+        for call in earlier.speaker.calls:
+            if call.id not in calls:
+                evidence.violate(6, f"{exchange.name}: the call {call.id} of {earlier.name} is missing")
+        if earlier.provider == exchange.provider == "gamma":
+            for mark in earlier.speaker.owed_back():
+                if mark not in whole:
+                    evidence.violate(6, f"{exchange.name}: {mark} of {earlier.name} is missing")

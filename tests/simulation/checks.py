@@ -1,0 +1,39 @@
+"""The invariants of docs/architecture.md, held against what a run left: rows, responses, and upstreams.
+
+Each check is a function of the `Evidence`. What the clients got is compared with what the upstreams sent, and
+what the rows say with both. Where a fault makes two outcomes right (bytes that were on their way when a
+connection was closed), both pass. What can be seen at once is checked while the run goes on: the form of
+responses in `reading.py`, writes in `ledger.py`, ends and what they leave in `server.py`.
+"""
+
+from __future__ import annotations
+
+from simulation.check_memory import check_conversations, check_results
+from simulation.check_records import check_row, check_rows, check_usage
+from simulation.check_responses import check_content, check_ending, check_times
+from simulation.evidence import Evidence
+from simulation.upstream import Exchange
+
+
+def check(evidence: Evidence) -> None:
+    """Hold everything against everything; each contradiction goes to `evidence.violate`."""
+    used: set[int] = set()
+    by_response: dict[int, list[Exchange]] = {}
+    for response in evidence.responses:
+        calls = evidence.calls_for(response)
+        by_response[id(response)] = calls
+        used |= {exchange.number for exchange in calls}
+        check_content(evidence, response, calls)
+        check_ending(evidence, response, calls)
+        check_times(evidence, response, calls)
+        check_row(evidence, response)
+    for exchange in evidence.exchanges:
+        # A call that is to be drained may still be on its way when the client leaves.
+        if exchange.number not in used and exchange.provider not in evidence.scenario.settings.drains:
+            evidence.violate(2, f"{exchange.name} was begun for a client that was not there")
+        check_results(evidence, exchange)
+    check_rows(evidence)
+    check_usage(evidence, by_response)
+    check_conversations(evidence, by_response)
+    if evidence.open_sockets:
+        evidence.violate(2, f"{evidence.open_sockets} sockets were left open")

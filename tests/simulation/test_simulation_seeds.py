@@ -1,0 +1,119 @@
+"""The fixed part of the simulation: some seeds, all findings, and that a run repeats itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from simulation.bugs_found import FINDINGS
+from simulation.generate import ENDINGS, generate
+from simulation.run import Extension, Outcome, run_scenario
+from simulation.scenario import Scenario, from_json, to_json
+
+SEEDS = range(75)
+"""About 1,500 turns. `make simulate` runs many more."""
+STRIDE = 25
+FOLDER = Path(__file__).parent / "findings"
+
+
+@pytest.mark.parametrize("first", list(SEEDS[::STRIDE]))
+def test_no_seed_contradicts_an_invariant(first: int) -> None:
+    """Whatever clients, upstreams, tools, disks and signals do, the invariants hold."""
+    turns = 0
+    for seed in range(first, first + STRIDE):
+        outcome = run_scenario(generate(seed))
+        assert not outcome.violations, f"python -m simulation --seeds {seed}: {outcome.violations[0]}"
+        turns += outcome.turns
+    assert turns > 12 * STRIDE
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))
+def test_what_was_found_stays_mended(name: str) -> None:
+    """Each bug that was found has its scenario: it passes now, and shows the bug if that comes back."""
+    scenario = from_json((FOLDER / f"{name}.json").read_bytes())
+    assert not run_scenario(scenario).violations
+    invariant, bug = FINDINGS[name]
+    with bug():
+        assert invariant in {violation.invariant for violation in run_scenario(scenario).violations}
+
+
+@pytest.mark.parametrize("seed", [3, 12, 37, 63])
+def test_a_run_repeats_itself(seed: int) -> None:
+    """The same scenario gives the same bytes at the same times, in the same order of events."""
+    first, second = run_scenario(generate(seed)), run_scenario(generate(seed))
+    assert first.timeline == second.timeline
+    assert first.fingerprint == second.fingerprint
+
+
+def test_a_run_repeats_itself_in_another_process() -> None:
+    """Neither the addresses of objects nor the hashes of strings have a say."""
+    program = (
+        "from simulation.run import run_scenario; from simulation.generate import generate;"
+        "print([run_scenario(generate(seed)).fingerprint for seed in (12, 63)])"
+    )
+    prints = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": hashes},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for hashes in ("1", "2")
+    ]
+    assert prints[0] == prints[1]
+
+
+def test_another_seed_is_another_order() -> None:
+    """The seed alone changes the order in which tasks run, and so what happens first."""
+    scenario = generate(3)
+    other = from_json(to_json(scenario).replace('"seed": 3', '"seed": 4'))
+    assert run_scenario(scenario).fingerprint != run_scenario(other).fingerprint
+
+
+def test_a_scenario_is_data() -> None:
+    """A scenario survives the way through a file."""
+    for seed in range(20):
+        assert from_json(to_json(generate(seed))) == generate(seed)
+
+
+def test_the_author_leaves_nothing_out() -> None:
+    """Within a few hundred seeds there is every kind of step, ending, fault and behaviour."""
+    scenarios = [generate(seed) for seed in range(400)]
+    asks = [ask for scenario in scenarios for ask in scenario.asks]
+    replies = [reply for ask in asks for reply in ask.replies]
+    steps = {step.kind for reply in replies for step in reply.steps}
+    assert steps == {
+        "text", "reasoning", "refusal", "host_call", "server_call", "sealed", "wait", "comment",
+    }  # fmt: skip
+    assert {reply.ending for reply in replies} == {"finish", *ENDINGS}
+    assert {ask.reading for ask in asks} == {"at once", "slowly", "never"}
+    assert {ask.leave.how for ask in asks if ask.leave} == {"close", "half_close"}
+    assert {ask.results for ask in asks} == {"all", "some", "edited"}
+    assert {act.kind for scenario in scenarios for act in scenario.acts} == {"crash", "shutdown", "kill"}
+    assert len({fault.kind for scenario in scenarios for fault in scenario.disk}) == 6
+    assert any(client.embedded for scenario in scenarios for client in scenario.clients)
+
+
+def test_an_extension_sees_the_run(tmp_path: Path) -> None:
+    """What goes along with a run is asked for options at boot, and has the last word."""
+
+    class Witness:
+        asked = 0
+
+        def agent_options(self, home: Path) -> dict[str, object]:
+            assert home.is_dir()
+            self.asked += 1
+            return {}
+
+        def after(self, outcome: Outcome) -> list[object]:
+            return [*outcome.violations, f"{outcome.turns} turns"]
+
+    witness = Witness()
+    extensions: list[Extension] = [witness]  # type: ignore[list-item]
+    outcome = run_scenario(Scenario(seed=0, clients=generate(0).clients[:1]), extensions=extensions)
+    assert witness.asked == 1
+    assert outcome.violations == [f"{outcome.turns} turns"]
