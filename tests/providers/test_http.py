@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from support.upstream import Reply, Script, Upstream, UpstreamRequest, scripted_upstream
 
 from trio_agent.providers.answer_decoder import WholeBody
+from trio_agent.providers.caller import CALLER, Caller
 from trio_agent.providers.contract import UpstreamError
 from trio_agent.providers.http import HttpSettings, UpstreamHttp
 from trio_agent.wire.sse import SSEEvent
@@ -578,3 +580,28 @@ async def test_two_thousand_cancelled_requests_leave_the_pool_alive() -> None:
 def test_requests_are_recorded_as_they_came() -> None:
     """The scripted upstream decodes what a test wants to look at."""
     assert UpstreamRequest("POST", "/", {}, b'{"a": 1}').json() == {"a": 1}
+
+
+async def test_a_call_that_nobody_wants_any_more_is_not_sent() -> None:
+    """A client that left while its call waited for a connection causes no request, not even a drained one."""
+    answering = trio.Event()
+
+    async def script(reply: Reply) -> None:
+        await answering.wait()
+        await reply.sse("a")
+
+    caller = Caller()
+    async with client_of(script, max_connections=1) as (http, upstream), trio.open_nursery() as nursery:
+        nursery.start_soon(read, http)
+        await trio.testing.wait_all_tasks_blocked()
+        CALLER.set(caller)
+
+        async def wait_for_a_connection() -> None:
+            with pytest.raises(UpstreamError):
+                await read(http)
+
+        nursery.start_soon(wait_for_a_connection)
+        await trio.testing.wait_all_tasks_blocked()
+        caller.gone = True
+        answering.set()
+    assert len(upstream.requests) == 1

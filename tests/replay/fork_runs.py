@@ -60,7 +60,7 @@ FILES: dict[str, bytes] = {
         ask(), *LOOKED, {"in": "hold", "t": 1.0}, SEEN, {"in": "release", "t": 1.6},
         *answer("Seen.", call=2, t=2.0), head=header(tools=[TOOL]),
     ),
-    "two": written(ask(), ask("And?"), head(), *answer("Hello", call=2)[1:]),
+    "two": written(ask(), ask("And?"), *answer("Hi"), *answer("Hello", call=2, t=1.0)),
     "retried": written(ask(), head(status=503), {"in": "end", "call": 1}, *answer("Hello", call=2, t=1.0)),
 }  # fmt: skip
 SCRIPTED = {"providers": {"replay": {}}}

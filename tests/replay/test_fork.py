@@ -105,7 +105,8 @@ def test_a_file_without_outputs_can_be_forked(line: int | None, at: int, tmp_pat
         ("tool", 99, "no line 99"),
         ("tool", 14, "has ended here; name line 10 to make the last model call anew"),
         ("parked", 6, "waits for its caller's tools here; name line 3 "),
-        ("two", 4, "several turns run here"),
+        ("two", 4, "runs beside another one"),
+        ("two", 11, "runs beside another one"),
         ("parked", 6, "or line 11 to go on from what came next"),
     ],
 )

@@ -21,6 +21,7 @@ from typing import Final
 import httpx
 import trio
 
+from trio_agent.providers.caller import CALLER
 from trio_agent.providers.http_connection import Connection
 from trio_agent.providers.http_socket import open_link
 
@@ -103,6 +104,9 @@ class PoolTransport(httpx.AsyncBaseTransport):
             connection = self._idle_one(_origin_of(request.url))
             if connection is None:
                 connection = await self._connect(request.url, timeouts.get("connect"))
+            caller = CALLER.get()
+            if caller is not None and caller.gone:
+                raise httpx.ConnectError("the client left before the request was sent")
             sending = connection.send(request)
             del request  # a large one should not be kept for as long as the answer takes
             head = await sending

@@ -129,7 +129,7 @@ def _check_open(
         ForkError: none is, or several are.
     """
     part, rest = replayed.timeline[:end], replayed.timeline[end:]
-    running = 0
+    running, most = 0, 0
     closing: object = None
     for moment in part:
         if isinstance(moment.value, _OPENING):
@@ -138,10 +138,12 @@ def _check_open(
             running, closing = max(0, running - 1), moment.value
         elif isinstance(moment.value, ev.HostToolsReturned):
             running, closing = 1, None
+        most = max(most, running) if running else 0
     where = f"{replayed.name}:{named}"
-    if running > 1:
-        raise ForkError(f"{where}: several turns run here; a fork goes on with one")
-    if running == 1:
+    if running and most > 1:
+        # Whose call is whose cannot be told from the timeline alone.
+        raise ForkError(f"{where}: this turn runs beside another one; a fork goes on with one that is alone")
+    if running:
         return
     what = "has ended" if isinstance(closing, fx.CloseTurn) else "waits for its caller's tools"
     following = next(

@@ -202,6 +202,8 @@ class Playing:
             case lines.Stop(reason=reason):
                 if self._agent.active_turns == 0:
                     self._strand(cue, "no turn runs")
+                if reason == "shutdown":
+                    self._agent.drain()  # a server that ends lets nobody in first
                 nursery.start_soon(self._agent.stop_turns, cast("CancelReason", reason))
             case lines.Found():
                 self._store.put(line)
@@ -303,7 +305,7 @@ class Playing:
         match cue.line:
             case lines.Hold():
                 return True
-            case lines.Disconnect(t=t) | lines.Stop(t=t):
+            case lines.Disconnect(t=t) | lines.Stop(t=t) | lines.Drain(t=t):
                 return t <= soon
             case _:
                 return False

@@ -23,7 +23,7 @@ class ReplayStore(MemoryStore):
         now: wall time in seconds since the epoch.
         failure_of: the file's line for the operation that is asked for the nth time in this response, from 1.
         failed: called with that line when the operation fails.
-        written: returns when a write may be done.
+        written: returns when what was asked for may be done.
     """
 
     def __init__(
@@ -45,8 +45,7 @@ class ReplayStore(MemoryStore):
         failure = self._failure_of(op, self._asked[op])
         if failure is None:
             await super()._io(op)
-            if op in WRITES:
-                await self._written()
+            await self._written()
             return
         if failure.hangs:
             try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import trio
 
+from trio_agent.providers.caller import CALLER, Caller
 from trio_agent.providers.contract import Provider, ProviderRequest
 from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.failure import Failure
@@ -44,6 +45,7 @@ class ModelCall:
         self._scope = trio.CancelScope(shield=self._drains)
         self._write_scope: trio.CancelScope | None = None
         self._trouble: Exception | None = None
+        self._caller = Caller()
         self.ended = False
         self.draining = False
         self.drained = False
@@ -63,6 +65,8 @@ class ModelCall:
         with self._scope:
             try:
                 # A provider's stream is a generator, by contract; it must be closed in this task.
+                if self._drains:
+                    CALLER.set(self._caller)
                 stream = cast("AsyncGenerator[Batch, None]", self._provider.stream(request))
                 async with aclosing(stream):
                     failure = await self._pump(stream)
@@ -77,6 +81,7 @@ class ModelCall:
             except BaseExceptionGroup as group:
                 raise cancellation_of(group, f"provider {self._name}") from None
         self._timers.awaiting_since = None
+        CALLER.set(None)
         if self._trouble is not None:
             raise self._trouble
         return failure
@@ -92,7 +97,7 @@ class ModelCall:
         if not drain:
             self._scope.cancel()
             return
-        self.draining = True
+        self.draining = self._caller.gone = True
         self._limit(self._provider.limits.drain_timeout)
         if self._write_scope is not None:
             # Only the reading is to outlive the client, not a write to it.

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 import trio
@@ -24,9 +24,9 @@ from trio_agent.statemachine import ProtocolViolation, Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.failure import Failure
-from trio_agent.statemachine.table import HOST_TOOL_WAIT, NEW
 from trio_agent.turn.call import ModelCall
 from trio_agent.turn.context import TurnContext
+from trio_agent.turn.ending import Ending
 from trio_agent.turn.journal import Journal
 from trio_agent.turn.perform import Performer
 from trio_agent.turn.sink import Sink, SinkClosedError
@@ -92,11 +92,7 @@ class Driver:
         self._wake = trio.Event()
         self._scope: trio.CancelScope  # the nursery's, once the turn runs
         self._stop_first: ev.CancelReason | None = None
-        self._stopped = False
-        self._ending: ev.CancelReason = "client_disconnected"
-        self._expired = False
-        self._crashed = False
-        self._drained = False
+        self.ending = Ending()
 
     @property
     def over(self) -> bool:
@@ -117,12 +113,10 @@ class Driver:
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
                 self._performer.nursery = nursery
-                self._context.last_event = self._last_event
+                self._context.last_event = partial(self.ending.event, self.turn)
                 nursery.start_soon(self._run_timers)
-                with self.noting_crash():
-                    await self.dispatch((first,))
-                    if self._stop_first is not None:
-                        await self.dispatch((ev.Cancel(self._stop_first, trio.current_time()),))
+                with self.ending.noting_crash():
+                    await self._begin(first)
                     while not self.over:
                         await self._next_step()
                 # Whoever brought the last event may still be telling the client.
@@ -130,25 +124,21 @@ class Driver:
                     pass
                 nursery.cancel_scope.cancel()
         except* SinkClosedError:
-            self._ending = "client_disconnected"
+            self.ending.reason = "client_disconnected"
         except* Exception:
             logger.exception("turn %s: the server failed", self.turn.spec.turn_id)
-            self._crashed = True
+            self.ending.crashed = True
         finally:
             if not self.over or self._due:
                 await self._settle()  # noqa: ASYNC102 - it shields itself, with a limit
 
-    @contextmanager
-    def noting_crash(self) -> Iterator[None]:
-        """Know of a failure of the server's own before anything is closed on its account, so that nothing
-        takes it for a client that has left."""
-        try:
-            yield
-        except SinkClosedError:
-            raise
-        except Exception:
-            self._crashed = True
-            raise
+    async def _begin(self, first: ev.Begin | ev.Resume) -> None:
+        stopped = self._stop_first
+        # A turn that is stopped before it begins never does; one that was parked goes back to that.
+        if stopped is None or isinstance(first, ev.Resume):
+            await self.dispatch((first,))
+        if stopped is not None:
+            await self.dispatch((ev.Cancel(stopped, trio.current_time()),))
 
     async def _next_step(self) -> None:
         call = self._call_due
@@ -173,9 +163,9 @@ class Driver:
         if self._call is not None and self._call.draining:
             self._call.stop()
             return
-        self._stopped = True
+        self.ending.stopped = True
         if not self.over:
-            self._ending = reason
+            self.ending.reason = reason
         with trio.move_on_after(BLOCKED_LIMIT_SECONDS):
             try:
                 # Where the turn is over already, this waits for its last outputs to go out.
@@ -194,7 +184,7 @@ class Driver:
 
         A call that is only read on to learn what it cost ends at once: it is shielded from the cancellation.
         """
-        self._ending = reason
+        self.ending.reason = reason
         if self._call is not None and self._call.draining:
             self._call.stop()
 
@@ -293,7 +283,7 @@ class Driver:
             failure = await call.run(request)
         finally:
             self._call = None
-            self._drained = call.drained
+            self.ending.drained = call.drained
         # A provider may have turned a cancellation into an error of its own.
         await trio.lowlevel.checkpoint_if_cancelled()
         if failure is not None:
@@ -307,15 +297,14 @@ class Driver:
 
     async def _run_timers(self) -> None:
         try:
-            with self.noting_crash():
+            with self.ending.noting_crash():
                 await self._timers.run(self._fire)
         except BaseException as error:
             # The nursery is going down. If that was not our doing, the client has left.
             if isinstance(error, trio.Cancelled):
                 self._note_leaving()
             if self._call is not None:
-                ours = self._expired or self._crashed or self.over
-                left = self._ending == "client_disconnected" and not ours
+                left = not (self.ending.is_ours or self.over)
                 self._call.leave(drain=left and isinstance(error, trio.Cancelled))
             raise
 
@@ -326,7 +315,7 @@ class Driver:
         with trio.CancelScope(deadline=limit) as scope:
             await self._dispatch_timer(timer)
         if scope.cancelled_caught:
-            self._expired = True
+            self.ending.expired = True
             self._timers.clear(timer)
             self._note_leaving()
             self._scope.cancel()
@@ -356,11 +345,11 @@ class Driver:
             # `stop` may be at work on the same effects, from a task that is not the turn's.
             async with self._lock:
                 if not self.over:
-                    self._due.extend(self.effects_of(self._last_event()))
+                    self._due.extend(self.effects_of(self.ending.event(self.turn)))
                 untold = await self._performer.record_rest(self._due)
         if scope.cancelled_caught:
             logger.error("turn %s: its outcome could not be written in time", self.turn.spec.turn_id)
-        elif self._crashed or self._expired or self._stopped:
+        elif self.ending.owes_a_word:
             with trio.move_on_after(BLOCKED_LIMIT_SECONDS, shield=True):
                 await self._performer.tell(untold)
 
@@ -368,24 +357,9 @@ class Driver:
         # A turn that has ended may still owe its reader the end.
         if not self._context.listens or (self.over and not self._due):
             return
-        event = self._last_event()
-        if stopped is not None and self.over:
-            event = ev.Cancel(stopped, trio.current_time())
-        elif self._expired and isinstance(event, ev.Cancel):
-            event = ev.TurnTimerFired(event.at)  # what happened, though a turn that parks takes it otherwise
+        event = self.ending.cause(self.turn, over=self.over, stopped=stopped)
         left = isinstance(event, ev.Cancel) and event.reason == "client_disconnected"
-        self._context.leaving(event, told=self._stopped and not left)
-
-    def _last_event(self) -> ev.Event:
-        now = trio.current_time()
-        state = self.turn.state
-        if self._crashed and state is not NEW:
-            return ev.ServerFailed("internal_error", "The server failed; its log says why.", now)
-        if self._expired and state is not HOST_TOOL_WAIT:
-            return ev.TurnTimerFired(now)
-        if self._expired and self.turn.spec.host == "wait":
-            return ev.HostToolTimerFired(now)
-        return ev.Cancel(self._ending, now, self._drained)
+        self._context.leaving(event, told=self.ending.stopped and not left)
 
 
 __all__ = ["Driver"]

@@ -178,7 +178,7 @@ class Performer:
         self.nursery.start_soon(self._noted, what, call)
 
     async def _noted(self, what: Callable[[ToolCall], Awaitable[None]], call: ToolCall) -> None:
-        with self._driver.noting_crash():
+        with self._driver.ending.noting_crash():
             await what(call)
 
     async def _run_tool(self, call: ToolCall) -> None:
