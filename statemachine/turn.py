@@ -68,7 +68,8 @@ class Turn:
     """The turn machine.
 
     Args:
-        spec: what was asked for; it never changes, except when a parked turn is restored for a new response.
+        spec: what was asked for; it never changes, except when a parked turn is restored for a new response,
+            and when the turn is handed over to another model.
 
     Raises:
         ValueError: `spec` has no candidate, or a duration that is negative or not finite.
@@ -161,6 +162,14 @@ class Turn:
                 raise ValueError("a parked turn goes on as one that is parked, not as one that waits alive")
             memory.candidate = 0
         return turn
+
+    def hand_over(self, candidate: Candidate) -> None:
+        """Let `candidate` serve the model call that was asked for last and all later ones, without fallbacks.
+
+        What is known of earlier calls keeps the models that served them.
+        """
+        before = self._spec.candidates[: self._memory.candidate]
+        self._spec = checked(msgspec.structs.replace(self._spec, candidates=(*before, candidate)))
 
     # --- events in, effects out ------------------------------------------------------------------
 

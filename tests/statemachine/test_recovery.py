@@ -6,9 +6,12 @@ from typing import get_args
 
 import msgspec
 import pytest
-from machine_values import PRICE, A, failure
+from machine_values import PRICE, A, B, C, failed, failure, make_spec
 
 from trio_agent.errors import STATUS
+from trio_agent.statemachine import Candidate, Turn
+from trio_agent.statemachine import effects as fx
+from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.failure import FailureKind
 from trio_agent.statemachine.recovery import (
     CandidateFailure,
@@ -141,3 +144,18 @@ def test_what_no_repeat_can_mend_says_so() -> None:
         if not problem_of_one(CandidateFailure("a", "m", failure(kind))).retryable
     }
     assert lasting == {"unauthorized", "rejected", "unexpected", "crashed"}
+
+
+def test_a_turn_that_is_handed_over_goes_on_with_the_other_model() -> None:
+    """The call that was asked for is the new model's, with nobody behind it; earlier rows keep theirs."""
+    turn = Turn(make_spec(A, B, C))
+    turn.receive(ev.Begin(0.0))
+    turn.receive(failed("unauthorized"))
+    assert turn.candidate == B
+    other = Candidate(provider="z", model="m")
+    turn.hand_over(other)
+    assert turn.spec.candidates == (A, other)
+    assert turn.candidate == other
+    assert Turn.restore(turn.snapshot()).spec == turn.spec
+    effects = turn.receive(failed("unauthorized"))
+    assert not any(isinstance(each, fx.StartCall) for each in effects)

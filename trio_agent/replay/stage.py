@@ -22,7 +22,7 @@ from trio_agent.recording.format import AnyInput
 from trio_agent.recording.trace import Line, RawData, Trace
 from trio_agent.replay.inbox import Inbox
 from trio_agent.replay.result import Moment, What
-from trio_agent.replay.successor import Successor, hand_over
+from trio_agent.replay.successor import Successor
 from trio_agent.replay.timers import PlayedTimers
 from trio_agent.replay.upstream import CallScript
 from trio_agent.statemachine import Candidate, Turn
@@ -178,7 +178,7 @@ class Stage(Trace):
     def calling(self, turn: Turn, start: fx.StartCall) -> None:
         """The machine has asked for a model call, which is not made yet."""
         if self.successor is not None:
-            hand_over(turn, start, self.successor)
+            turn.hand_over(self.successor.candidate)
 
     def heard(self, state: State, event: ev.Event, effects: Sequence[fx.Effect]) -> None:
         if self.closed:

@@ -10,7 +10,6 @@ from trio_agent.option_translation import carry
 from trio_agent.planning import Planner
 from trio_agent.providers.contract import Options, ProviderRequest
 from trio_agent.statemachine import Turn
-from trio_agent.statemachine.effects import StartCall
 from trio_agent.turn.request import TurnRequest
 
 
@@ -59,16 +58,4 @@ class Successor:
             )
 
 
-def hand_over(turn: Turn, start: StartCall, successor: Successor) -> None:
-    """Let the call that the machine has just asked for, and all later ones, go to the successor.
-
-    It takes the place of the model that was to be called, so that what is recorded of earlier calls still
-    names who served them; no other one is behind it.
-    """
-    candidates = (*turn.spec.candidates[: start.candidate], successor.candidate)
-    # A turn's specification never changes, and the machine is right to rely on it. A fork is the one
-    # case in which somebody changes it from outside, between an event and what the machine asked for.
-    msgspec.structs.force_setattr(turn.spec, "candidates", candidates)
-
-
-__all__ = ["Successor", "hand_over"]
+__all__ = ["Successor"]
