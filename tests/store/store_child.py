@@ -82,6 +82,8 @@ async def take(store: SqliteStore) -> None:
         for _ in range(5):
             nursery.start_soon(once)
     say(sum(taken))
+    # What this process has taken is free again when it ends.
+    await parent_says_go()
 
 
 async def size_limit(store: SqliteStore) -> None:

@@ -162,6 +162,7 @@ async def test_one_process_takes_the_park(sqlite_store: SqliteStore, database: P
             for _ in range(5):
                 nursery.start_soon(take)
         assert sum(taken) + int(await child.line()) == 1
+        child.go()
 
 
 async def test_a_writer_waits_for_the_other_process(sqlite_store: SqliteStore, database: Path) -> None:
