@@ -89,11 +89,14 @@ def relay(upstream: int, work: Path) -> Iterator[Gateway]:
 
 
 @contextlib.contextmanager
-def trio_agent(upstream: int, work: Path, *, record: bool = False) -> Iterator[Gateway]:
+def trio_agent(
+    upstream: int, work: Path, *, record: bool = False, lag: float = FLUSH_SECONDS + SPARE_SECONDS
+) -> Iterator[Gateway]:
     """trio-agent as it comes, with room for the streams that are to be open at once.
 
     Args:
         record: whether it records every turn to a folder in `work`. It writes up to a second later.
+        lag: how long a recording server may still be writing, in seconds.
     """
     home = work / "home"
     # A home of its own each time: what an earlier server stored is not to be opened again.
@@ -122,7 +125,7 @@ def trio_agent(upstream: int, work: Path, *, record: bool = False) -> Iterator[G
         command += ["--record", str(recordings)]
     env = {"TRIO_AGENT_HOME": str(home), "TRIO_AGENT_API_KEY": API_KEY}
     with _answering(command, port, work, "trio-agent", env) as gateway:
-        yield replace(gateway, lag_seconds=FLUSH_SECONDS + SPARE_SECONDS) if record else gateway
+        yield replace(gateway, lag_seconds=lag) if record else gateway
 
 
 @dataclass(frozen=True, slots=True)
