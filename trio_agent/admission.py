@@ -274,6 +274,7 @@ class Admission:
             notes=request.notes,
         )
         error.turn_id = row.id
+        context.refused([(ref.provider_id, ref.model.id) for ref in choice.refs])
         try:
             await context.store(self._store).close_turn(row, ())
         except StoreError as failed:

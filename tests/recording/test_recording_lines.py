@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from trio_agent.recording.codec import load
-from trio_agent.recording.files import MASK, Job, Pen
+from trio_agent.recording.files import Job, Pen
 from trio_agent.recording.format import AnyEntry, Header, Request
+from trio_agent.recording.masking import MASK, Masker
 from trio_agent.recording.trace import Line, bytes_line, data_line, encodable, finished
 
 SECRET = "sk/the-secret-é"
@@ -19,8 +20,8 @@ SECRET = "sk/the-secret-é"
 def written(folder: Path, *lines: Line) -> tuple[list[AnyEntry], bytes]:
     """The lines as a file has them, read again and as bytes."""
     path = folder / "one.turn.jsonl"
-    job = Job(path, Header(trio_agent_recording=1), list(lines), begun=False)
-    Pen([SECRET, SECRET], None).write([job])
+    job = Job(path, Header(trio_agent_recording=1), list(lines), last=True)
+    Pen(Masker([SECRET]), None).write([job])
     assert job.failure is None
     return list(load(path).entries), path.read_bytes()
 

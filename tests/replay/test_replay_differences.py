@@ -249,7 +249,7 @@ def test_an_update_replaces_old_outputs() -> None:
 def test_timers_of_a_recorded_file_are_inputs() -> None:
     """They stay where they are, and are not written twice."""
     original = written(
-        ask(), head(), {"in": "timer", "t": 4.2, "timer": "preflight"}, *answer("late", t=7.0)[1:],
+        ask(), head(), {"in": "timer", "t": 5.2, "timer": "preflight"}, *answer("late", t=7.0)[1:],
         head=header(timers="recorded"),
     )  # fmt: skip
     whole = updated(original, played(original))

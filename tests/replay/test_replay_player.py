@@ -158,13 +158,13 @@ import trio
 
 async def look(place: str = "here") -> str:
     """Look somewhere."""
-    await trio.sleep(0.01)
+    await trio.sleep(0.01)  # real time, which must pass while the clock of the replay stands
     return f"a house, {place}"
 
 
 def listen() -> str:
     """Listen."""
-    time.sleep(0.01)
+    time.sleep(0.01)  # the same in a thread
     return "birds"
 
 

@@ -1,4 +1,8 @@
-"""Recordings that the recorder made of a real agent, in real time, play again as they were."""
+"""Recordings that the recorder made of a real agent, in real time, play again as they were.
+
+The limits of the turns are short and really pass, for timers that fire in real time are what is recorded. The
+tests themselves wait for what happens, never for a time.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from replay.replay_files import PLAYER
 from support.upstream import Reply, Script, scripted_upstream
 
@@ -17,7 +22,7 @@ from trio_agent import open_agent
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.recording.codec import load
-from trio_agent.recording.format import Recording
+from trio_agent.recording.format import Data, Recording, TimerFired
 from trio_agent.replay import render_difference
 from trio_agent.server.app import create_app
 from trio_agent.server.connection import CANCELS_ON_DISCONNECT
@@ -39,12 +44,11 @@ def ask(**fields: Any) -> dict[str, Any]:
 
 
 class Asked:
-    """A request to the application, without a socket. `began` is set by the first byte of a body."""
+    """A request to the application, without a socket."""
 
     def __init__(
         self, agent: Agent, body: Any, *, key: str | None = None, reads: float = float("inf")
     ) -> None:
-        self.began = trio.Event()
         self.sent: list[bytes] = []
         self.headers: dict[str, str] = {}
         self.scope = trio.CancelScope()
@@ -52,6 +56,13 @@ class Asked:
         self._body = json.dumps(body).encode()
         self._key = key
         self._reads = reads
+        self._more = trio.Event()
+
+    async def saw(self, wanted: bytes) -> None:
+        """Return once `wanted` is in what was sent."""
+        with trio.fail_after(10):
+            while wanted not in b"".join(self.sent):
+                await self._more.wait()
 
     async def run(self) -> None:
         given = [(b"host", b"127.0.0.1"), (b"content-length", b"%d" % len(self._body))]
@@ -78,7 +89,8 @@ class Asked:
             if len(self.sent) >= self._reads:
                 await trio.sleep_forever()
             self.sent.append(message["body"])
-            self.began.set()
+            self._more.set()
+            self._more = trio.Event()
 
         with self.scope:
             await self._app(scope, receive, send)  # type: ignore[arg-type]
@@ -129,13 +141,22 @@ async def hello(reply: Reply) -> None:
     await reply.sse(chunk(role="assistant", content="Hel"), chunk(content="lo"), finish())
 
 
-async def slow(reply: Reply) -> None:
-    await reply.head()
-    await trio.sleep(0.15)
-    await reply.chunk(b"data: " + chunk(content="Hel") + b"\n\n")
-    await trio.sleep(0.15)
-    await reply.chunk(b"data: " + finish() + b"\n\ndata: [DONE]\n\n")
-    await reply.end()
+class Slow:
+    """Says its head at once, its text and its end when it is told to."""
+
+    def __init__(self) -> None:
+        self.text = trio.Event()
+        self.said = trio.Event()
+        self.end = trio.Event()
+
+    async def __call__(self, reply: Reply) -> None:
+        await reply.head()
+        await self.text.wait()
+        await reply.chunk(b"data: " + chunk(content="Hel") + b"\n\n")
+        self.said.set()
+        await self.end.wait()
+        await reply.chunk(b"data: " + finish() + b"\n\ndata: [DONE]\n\n")
+        await reply.end()
 
 
 async def refuse(reply: Reply) -> None:
@@ -174,13 +195,44 @@ async def calls(reply: Reply) -> None:
     await reply.sse(chunk(role="assistant", tool_calls=[call]), finish("tool_calls"))
 
 
-@pytest.mark.parametrize("script", [hello, slow, refuse, busy, whole, cut])
+@pytest.mark.parametrize("script", [hello, refuse, busy, whole, cut])
 @pytest.mark.parametrize("stream", [True, False])
 async def test_what_an_upstream_did(script: Script, stream: bool, tmp_path: Path) -> None:
-    """Whatever the upstream does, in one piece or many, late, with an error, or not to the end."""
+    """Whatever the upstream does, in one piece or many, with an error, or not to the end."""
     async with recorded(tmp_path, script, server=QUICK, lab={"max_retries": 1}) as agent:
         await Asked(agent, ask(stream=stream)).run()
     await plays(only(tmp_path))
+
+
+async def test_a_slow_upstream(tmp_path: Path) -> None:
+    """The window closes before the text comes, and keepalives go out before the end does."""
+    slow = Slow()
+    async with recorded(tmp_path, slow, server=QUICK) as agent, trio.open_nursery() as nursery:
+        client = Asked(agent, ask())
+        nursery.start_soon(client.run)
+        await client.saw(b'"role"')
+        slow.text.set()
+        await client.saw(b"Hel")
+        await client.saw(b"\n\n: ")
+        slow.end.set()
+    recording = only(tmp_path)
+    fired = {line.timer for line in recording.entries if isinstance(line, TimerFired)}
+    assert {"preflight", "keepalive"} <= fired
+    await plays(recording)
+
+
+async def test_a_slow_upstream_of_an_answer_that_is_not_streamed(tmp_path: Path) -> None:
+    """What came in pieces is in the file in pieces."""
+    slow = Slow()
+    async with recorded(tmp_path, slow, server=QUICK) as agent, trio.open_nursery() as nursery:
+        nursery.start_soon(Asked(agent, ask(stream=False)).run)
+        slow.text.set()
+        await slow.said.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        slow.end.set()
+    recording = only(tmp_path)
+    assert len([line for line in recording.entries if isinstance(line, Data)]) == 2
+    await plays(recording)
 
 
 @pytest.mark.parametrize("script", [silent, deaf])
@@ -189,10 +241,17 @@ async def test_what_an_upstream_did(script: Script, stream: bool, tmp_path: Path
 async def test_a_client_that_left(script: Script, stream: bool, on_disconnect: str, tmp_path: Path) -> None:
     """Before content or amid it, streamed or not, and also where the upstream is read on for its bill."""
     lab = {"on_disconnect": on_disconnect, "drain_timeout": 0.1}
-    async with recorded(tmp_path, script, lab=lab) as agent, trio.open_nursery() as nursery:
+    arrived = trio.Event()
+
+    async def noted(reply: Reply) -> None:
+        arrived.set()
+        await script(reply)
+
+    async with recorded(tmp_path, noted, lab=lab) as agent, trio.open_nursery() as nursery:
         client = Asked(agent, ask(stream=stream))
         nursery.start_soon(client.run)
-        await trio.sleep(0.15)
+        await arrived.wait()
+        await trio.testing.wait_all_tasks_blocked()  # what the upstream has said has been taken in
         client.scope.cancel()
     assert "disconnect" in kinds(only(tmp_path))
     await plays(only(tmp_path))
@@ -205,30 +264,34 @@ async def test_an_end_amid_a_write(
     op: str, stream: bool, stopped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever leaves or is stopped while the store writes: what came after, and what did not."""
-    began = trio.Event()
+    began, may_write = trio.Event(), trio.Event()
 
     async with recorded(tmp_path, calls) as agent, trio.open_nursery() as nursery:
         write = getattr(agent.store, op)
 
         async def slowly(*args: object) -> None:
             began.set()
-            await trio.sleep(0.05)
+            await may_write.wait()
             await write(*args)
 
         monkeypatch.setattr(agent.store, op, slowly)
         client = Asked(agent, ask(stream=stream, tools=[] if op == "close_turn" else TOOLS))
         nursery.start_soon(client.run)
         await began.wait()
-        await trio.sleep(0.01)
         if stopped:
-            await agent.stop_turns()
+            nursery.start_soon(agent.stop_turns)
         else:
             client.scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        may_write.set()
     await plays(only(tmp_path))
 
 
 async def test_a_client_that_did_not_read(tmp_path: Path) -> None:
     """The write that was never taken is told as `hold`."""
+    slow = Slow()
+    slow.text.set()
+    slow.end.set()
     async with recorded(tmp_path, slow, server={"turn_timeout": 0.4}) as agent:
         await Asked(agent, ask(), reads=1).run()
     assert "hold" in kinds(only(tmp_path))
@@ -240,7 +303,7 @@ async def test_a_turn_that_was_stopped(tmp_path: Path) -> None:
     async with recorded(tmp_path, silent) as agent, trio.open_nursery() as nursery:
         client = Asked(agent, ask())
         nursery.start_soon(client.run)
-        await client.began.wait()
+        await client.saw(b"Hel")
         await agent.stop_turns()
     assert "stop" in kinds(only(tmp_path))
     await plays(only(tmp_path))
@@ -277,7 +340,7 @@ async def test_a_park_that_another_file_left(tmp_path: Path) -> None:
 
 async def look(place: str = "here") -> str:
     """Look somewhere."""
-    await trio.sleep(0.02)
+    await trio.testing.wait_all_tasks_blocked()  # so that two of them are at work at once
     return f"a house, {place}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -13,12 +14,13 @@ from .schema import Config, ConfigFile
 MASK: Final = "********"
 _SECRET_WORDS: Final = frozenset(
     {"apikey", "auth", "authorization", "bearer", "cookie", "credential", "credentials", "key"}
-    | {"passphrase", "passwd", "password", "pwd", "secret", "secrets", "token"}
+    | {"passphrase", "passwd", "password", "pwd", "secret", "secrets", "sig", "signature", "token"}
 )
 _FREE: Final = ("providers", "provider", "store")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _LONE_REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
+_LEADING_USERINFO = re.compile(r"(?:(?<=://)|(?<=^//))[^/?#\s]*@")
 _QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#\s]+)=([^&#\s]*)")
 _SCHEME = re.compile(r"(?i)\b(bearer|basic)\s+\S+")
 
@@ -37,8 +39,33 @@ def masked(config: Config) -> dict[str, Any]:
     }
 
 
+def bare_url(url: str) -> str:
+    """A URL without credentials: no user, no password, no value in its query whose name sounds secret.
+
+    What is left can still be called, so that the same exchange comes of it in a replay.
+    """
+    bare = _LEADING_USERINFO.sub("", url)
+    return _QUERY_VALUE.sub(lambda pair: f"{pair[1]}=" if _sounds_secret(pair[1]) else pair[0], bare)
+
+
+def secrets_in_urls(value: Any) -> list[str]:
+    """The credentials in the URLs of a JSON value, that is what `bare_url` leaves out, also unquoted."""
+    if isinstance(value, dict):
+        return [found for each in value.values() for found in secrets_in_urls(each)]
+    if isinstance(value, (list, tuple)):
+        return [found for each in value for found in secrets_in_urls(each)]
+    if not isinstance(value, str) or "://" not in value:
+        return []
+    written = [each[:-1].rpartition(":")[2] for each in _USERINFO.findall(value)]
+    written += [secret for name, secret in _QUERY_VALUE.findall(value) if _sounds_secret(name)]
+    return [each for text in written for each in dict.fromkeys((text, unquote(text))) if each]
+
+
 def harmless_settings(config: Config, provider_id: str) -> dict[str, Any]:
-    """A provider's own settings without what is masked elsewhere, and without what the environment said."""
+    """A provider's own settings without what is masked elsewhere, and without what the environment said.
+
+    URLs stand without their credentials.
+    """
     path: KeyPath = ("providers", provider_id, "config")
     kept: dict[str, Any] = _harmless(config.providers[provider_id].config, path, config)
     return kept
@@ -57,7 +84,9 @@ def _harmless(value: Any, path: KeyPath, config: Config) -> Any:
             for index, item in enumerate(value)
             if (*path, index) not in config.substituted
         ]
-    return _without_credentials(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return _SCHEME.sub(rf"\1 {MASK}", bare_url(value) if "://" in value else value)
+    return value
 
 
 def _shown(value: Any, path: KeyPath, config: Config, *, secret: bool) -> Any:

@@ -7,6 +7,7 @@ from typing import Final
 
 import httpx
 
+from trio_agent.config.mask import bare_url
 from trio_agent.providers.http_connection import CutShort
 from trio_agent.statemachine.failure import FailureKind
 
@@ -43,7 +44,7 @@ def failure_of_transport(
 def hint(response: httpx.Response, raw: bytearray) -> str:
     """What a body that is no known error object still tells a person."""
     if response.has_redirect_location:
-        target = response.headers["location"].partition("?")[0]
+        target = bare_location(response.headers["location"])
         return f"a redirect to {target[:_LONGEST_HINT]} (set base_url to the final address)"
     if response.headers.get("content-type", "").partition(";")[0].strip().lower() in (
         "text/html",
@@ -52,6 +53,11 @@ def hint(response: httpx.Response, raw: bytearray) -> str:
         return ""
     text = " ".join(raw[: 4 * _LONGEST_HINT].decode("utf-8", "replace").split())
     return text[:_LONGEST_HINT] if text.isprintable() and not text.startswith("<") else ""
+
+
+def bare_location(location: str) -> str:
+    """Where a redirect leads, without user, password, query and fragment: any of them may hold a key."""
+    return bare_url(location.partition("?")[0].partition("#")[0])
 
 
 def reason_of(error: BaseException) -> str:

@@ -159,7 +159,9 @@ class ScriptedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         status, headers = await self._script.head()
         body = _ScriptedBody(self._script)
-        return httpx.Response(status, headers=headers, stream=body, extensions={BODY: body})
+        # As text, httpx takes only ASCII.
+        encoded = [(name.encode(), value.encode()) for name, value in headers]
+        return httpx.Response(status, headers=encoded, stream=body, extensions={BODY: body})
 
 
 class _ScriptedBody(httpx.AsyncByteStream):

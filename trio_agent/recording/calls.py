@@ -67,6 +67,7 @@ class TracedProvider(Provider):
     # Not `async`: a call of it gives the generator itself.
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[CallEvent], None]:
         call = TracedCall(self.name, self._context)
+        call.drains = self.limits.on_disconnect == "drain"
         self._context.begin_call(call)
         return TracedStream(call, call.stream(self._inner, request))
 
@@ -98,6 +99,11 @@ class TracedCall:
         self.provider = provider
         self.number = 0
         self.finished = False
+        """Whether the turn was told its last word."""
+        self.drains = False
+        """Whether it is read on when its client has left, for its bill."""
+        self.failed = False
+        """Whether the turn was told of its failure."""
         self.direct: AsyncGenerator[Sequence[CallEvent], None] | None = None
         """The provider's own stream, once it is known that the call goes by HTTP: nothing is to be learnt
         from its batches then."""
@@ -111,6 +117,9 @@ class TracedCall:
         """What arrived behind the pieces."""
         self._http = False
         self._open = False
+        """Whether a request is out whose end the turn has not taken."""
+        self._over = False
+        """Whether that end has come, or the request was closed."""
 
     # --- through HTTP ---------------------------------------------------------------------------------
 
@@ -123,7 +132,7 @@ class TracedCall:
     def asked(self, method: str, url: str, body: bytes) -> None:
         self.flush()
         self._http = True
-        self._open = True
+        self._begin()
         self.number = self._trace.next_call()
         line = lines.CallMade(
             t=self._trace.now(),
@@ -133,28 +142,30 @@ class TracedCall:
             url=url,
             body=msgspec.Raw(body) if body else None,
         )
-        self._trace.add(line, len(body))
+        self._context.note_aside(line, len(body))
 
     def answered(self, status: int, headers: list[tuple[str, str]]) -> None:
+        if not self._open:
+            return  # it was closed while the answer was on its way
         kept = {name: value for name, value in headers if name in KEPT_HEADERS}
-        self._trace.add(lines.Head(t=self._trace.now(), call=self.number, status=status, headers=kept))
+        self._context.note_aside(
+            lines.Head(t=self._trace.now(), call=self.number, status=status, headers=kept)
+        )
 
     def arrived(self, content: bytes) -> None:
+        if self.finished:
+            return  # what comes behind the last word says nothing to anybody
         if content:
             self.waiting = True
             self._pieces.append(content)
             self._arrived_at = self._trace.now()
         else:
-            self._open = False
-            self._wait_for_turn(lines.End(t=self._trace.now(), call=self.number))
+            self._end(lines.End(t=self._trace.now(), call=self.number))
         if self._context.is_leaving:
-            self.flush()  # a call that is read on only for its bill: no turn takes it
+            self.flush()
 
     def broke(self, failure: str, message: str) -> None:
-        self._open = False
-        self._wait_for_turn(
-            lines.Broke(t=self._trace.now(), call=self.number, failure=failure, message=message)
-        )
+        self._end(lines.Broke(t=self._trace.now(), call=self.number, failure=failure, message=message))
 
     def stop(self) -> None:
         """The machine closes the call; its task does so a little later, beside what was asked for next."""
@@ -163,10 +174,22 @@ class TracedCall:
             self.drop()
             self._trace.add(lines.CallClosed(t=self._trace.now(), call=self.number))
 
+    def leave(self) -> None:
+        """The turn is being left. It takes no end any more that has come already."""
+        if self._over:
+            self.stop()
+
     def closed(self) -> None:
-        if self._open:
-            self._open = False
-            self._context.close_call(self)
+        """It is being closed before its end was seen. What nobody was told of is not told."""
+        if not self._open or self._over or self.finished:
+            return
+        if self._context.is_cancelled():
+            self.stop()
+        elif self.failed or self._context.is_leaving:
+            self.flush()
+            self.stop()
+        else:
+            self._end(lines.CallClosed(t=self._trace.now(), call=self.number))
 
     # --- by events --------------------------------------------------------------------------------------
 
@@ -194,8 +217,7 @@ class TracedCall:
             self._ended(request, failure_meant(error))
             raise
         except BaseException:
-            if not self._http:
-                self.closed()
+            self.closed()
             raise
         finally:
             AROUND.reset(token)
@@ -209,8 +231,9 @@ class TracedCall:
         if self.number:
             return
         self.number = self._trace.next_call()
-        self._open = True
-        self._trace.add(RawAsked(self._trace.now(), self.number, self.provider, request), 1000)
+        self._begin()
+        asked = RawAsked(self._trace.now(), self.number, self.provider, request)
+        self._context.note_aside(asked, 1000)
 
     def _yielded(self, request: ProviderRequest, batch: object) -> None:
         self._ask(request)
@@ -226,9 +249,23 @@ class TracedCall:
         if self._http:
             return
         self._ask(request)
-        self._open = False
         plain = None if failure is None else msgspec.to_builtins(failure)
-        self._wait_for_turn(lines.CallEnded(t=self._trace.now(), call=self.number, failure=plain))
+        self._end(lines.CallEnded(t=self._trace.now(), call=self.number, failure=plain))
+
+    def _begin(self) -> None:
+        self._open = True
+        self._over = False
+
+    def _end(self, line: Line) -> None:
+        if not self._open:
+            return
+        self._over = True
+        self._wait_for_turn(line)
+        if self._context.is_leaving:
+            if self.drains:
+                self.flush()  # no turn takes it
+            else:
+                self.stop()
 
     def _wait_for_turn(self, line: Line) -> None:
         self.waiting = True
@@ -239,7 +276,6 @@ class TracedCall:
     def flush(self) -> None:
         """The turn takes what has arrived. Pieces that came one by one, and said something only together,
         are told together."""
-        self.waiting = False
         pieces = self._pieces
         if pieces:
             content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -249,6 +285,9 @@ class TracedCall:
             for line in self._pending:
                 self._trace.add(line, 300)
             self._pending.clear()
+        if self._over:
+            self._open = False
+        self.waiting = False
 
     def drop(self) -> None:
         """The turn will never take it."""

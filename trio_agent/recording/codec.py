@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def decode(data: bytes, name: str) -> Recording:
     Raises:
         RecordingError: a line is not what it should be.
     """
+    _check_encoding(data, name)
     # Not `splitlines`, which would also cut at characters that are legal inside JSON strings.
     lines = [
         (number, line)
@@ -68,6 +70,22 @@ def decode(data: bytes, name: str) -> Recording:
     header = _header(lines[0][1], f"{name}:{lines[0][0]}")
     entries = [_entry(line, f"{name}:{number}") for number, line in lines[1:]]
     return Recording(header, entries, [number for number, _ in lines[1:]])
+
+
+def _check_encoding(data: bytes, name: str) -> None:
+    """See that a text editor has not written the file in another encoding."""
+    if data.startswith(codecs.BOM_UTF8):
+        raise RecordingError(f"{name}: the file begins with a byte order mark; save it as UTF-8 without one")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
+        raise RecordingError(f"{name}: the file is in UTF-16 or UTF-32; save it as UTF-8")
+
+
+def check_line(line: bytes, where: str, *, header: bool = False) -> None:
+    """See that a line can be read again. Raises RecordingError, whose message begins with `where`."""
+    if header:
+        _header(line, where)
+    else:
+        _entry(line, where)
 
 
 def _header(line: bytes, where: str) -> Header:

@@ -19,7 +19,7 @@ from trio_agent.recording.calls import TracedCall, TracedProviders
 from trio_agent.recording.plain import plain
 from trio_agent.recording.sinks import TracedSink, traced_send
 from trio_agent.recording.stores import TracedStore
-from trio_agent.recording.trace import Trace
+from trio_agent.recording.trace import Line, Trace
 from trio_agent.statemachine import Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
@@ -28,6 +28,7 @@ from trio_agent.store.contract import TurnRow, TurnStore
 from trio_agent.turn.context import Send, TurnContext
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import Sink
+from trio_agent.turn.timers import ENDING
 from trio_agent.turn.upstream import CALL_EVENTS
 from trio_agent.world import SeededWorld, World
 
@@ -46,6 +47,7 @@ KEPT_HEADERS: Final = (
 """The request headers that a face looks at, besides those that hold keys. No other one is recorded."""
 
 _TOLD_EFFECTS: Final = frozenset({fx.RunTool, fx.CallHost, fx.StopCall})
+_LAST_TIMERS: Final = frozenset(ev.TIMER_EVENTS[timer] for timer in ENDING)
 _TIMERS: Final[dict[type, str]] = {kind: timer.value for timer, kind in ev.TIMER_EVENTS.items()}
 
 
@@ -68,7 +70,11 @@ class TracedContext(TurnContext):
         self._call: TracedCall | None = None
         self._stopping = False
         self._leaving = False
+        self._out_of_time = False
+        """Whether the machine was told of the end of its time. That it is left on that account is no news."""
         self._store: TracedStore | None = None
+        self._aside: list[tuple[Line, int]] = []
+        """What happened beside the turn while it was at work: it stands behind what the turn did."""
 
     @property
     def is_leaving(self) -> bool:
@@ -108,6 +114,8 @@ class TracedContext(TurnContext):
 
     def received(self, state: State, event: ev.Event, effects: Sequence[fx.Effect]) -> None:
         del state
+        if self._aside:
+            self.freed()
         kind = type(event)
         if kind in CALL_EVENTS:
             call = self._call
@@ -122,6 +130,19 @@ class TracedContext(TurnContext):
             if type(effect) in _TOLD_EFFECTS:
                 self._note_effect(effect)
 
+    def note_aside(self, line: Line, size: int = 200) -> None:
+        """Write down what happens in a model call's own time, which the turn may be too busy to see."""
+        if self.busy is not None and self.busy():
+            self._aside.append((line, size))
+        else:
+            self.trace.add(line, size)
+
+    def freed(self) -> None:
+        if self._aside:
+            for line, size in self._aside:
+                self.trace.add(line, size)
+            self._aside.clear()
+
     def _note(self, event: ev.Event) -> None:
         trace = self.trace
         match event:
@@ -131,6 +152,7 @@ class TracedContext(TurnContext):
             case ev.CallFailed():
                 if self._call is not None:
                     self._call.flush()
+                    self._call.failed = True
             case ev.ToolFinished(result, at):
                 trace.add(lines.ToolReturned(t=trace.since(at), result=plain(result)))
             case ev.HostToolsReturned(results, at):
@@ -141,6 +163,7 @@ class TracedContext(TurnContext):
             case ev.Cancel() | ev.ServerFailed():
                 pass
             case _ if type(event) in _TIMERS and not self._leaving:
+                self._out_of_time = type(event) in _LAST_TIMERS
                 trace.add(lines.TimerFired(t=trace.now(), timer=_TIMERS[type(event)]))
             case _:
                 pass
@@ -161,16 +184,19 @@ class TracedContext(TurnContext):
         if self._leaving:
             return
         self._leaving = True
+        self.freed()
         trace = self.trace
         match event:
             case ev.Cancel(reason) if told:
                 trace.add(lines.Stop(t=trace.now(), reason=reason))
             case ev.Cancel(reason):
                 trace.add(lines.Disconnect(t=trace.now(), reason=reason))
-            case _ if type(event) in _TIMERS:
+            case _ if type(event) in _TIMERS and not self._out_of_time:
                 trace.add(lines.TimerFired(t=trace.now(), timer=_TIMERS[type(event)]))
             case _:
                 pass
+        if self._call is not None:
+            self._call.leave()
 
     # --- model calls --------------------------------------------------------------------------------
 
@@ -181,17 +207,14 @@ class TracedContext(TurnContext):
         self._call = call
         self._stopping = False
 
-    def close_call(self, call: TracedCall) -> None:
-        """The call is being closed before its end was seen. What nobody was told of is not told."""
-        if call.finished:
-            return
-        if trio.current_effective_deadline() == -math.inf:
-            call.drop()
-            if not self._stopping and self.last_event is not None:
-                self.leaving(self.last_event(), told=False)
-        else:
-            call.flush()
-        self.trace.add(lines.CallClosed(t=self.trace.now(), call=call.number))
+    def is_cancelled(self) -> bool:
+        """Whether the call that is being closed is cancelled; if the machine has not asked for that, the turn
+        is being left."""
+        if trio.current_effective_deadline() != -math.inf:
+            return False
+        if not self._stopping and self.last_event is not None:
+            self.leaving(self.last_event(), told=False)
+        return True
 
     # --- the rest of the world ------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from trio_agent.config.mask import harmless_settings
+from trio_agent.config.mask import bare_url, harmless_settings
 from trio_agent.config.schema import AgentConfig, Config, Section, ServerConfig
 from trio_agent.providers.registry import MountedProvider
 from trio_agent.recording.format import FORMAT_VERSION, Header, ProviderFacts
@@ -81,7 +81,7 @@ def _provider(premises: Premises, name: str) -> dict[str, Any]:
     settings.pop("models", None)
     url = premises.providers[name].provider.get_info().base_url
     if "base_url" not in settings and url:
-        settings["base_url"] = url
+        settings["base_url"] = bare_url(url)
     return {"module": premises.config.providers[name].module, "config": settings}
 
 

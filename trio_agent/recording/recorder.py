@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 import trio
@@ -19,6 +22,8 @@ from trio_agent.recording.context import TracedContext
 from trio_agent.recording.files import Job, Pen, Redact, prepare
 from trio_agent.recording.format import SUFFIX, Header, Lost
 from trio_agent.recording.header import Premises, header_of
+from trio_agent.recording.masking import Masker
+from trio_agent.recording.secrets import known_secrets, maskable, names_in_use
 from trio_agent.recording.trace import Trace
 from trio_agent.statemachine import Turn
 from trio_agent.store.contract import TurnRow
@@ -30,9 +35,11 @@ FLUSH_SECONDS = 1.0
 FULL_BYTES = 1 << 20
 """Lines that hold more are written without waiting for the second to pass."""
 MAX_BYTES = 64 << 20
-"""What all recordings together may hold in memory while the disk is slow, what is being written included;
-beyond it the largest break off."""
+"""What the lines of all recordings together may hold in memory while the disk is slow, those that are being
+written included; beyond it the largest break off. Encoding goes piece by piece, see `files.PIECE_BYTES`."""
 CLOSE_SECONDS = 5.0
+LAST_WORDS_SECONDS = 0.5
+"""What it may take besides to say in files that their last lines could not be written."""
 KEPT_HEADERS = 256
 
 
@@ -64,15 +71,23 @@ class Recorder:
         self._premises = premises
         self._folder = Path(record.folder)
         prepare(self._folder)
-        known = {secret for mounted in premises.providers.values() for secret in mounted.coordinator.secrets}
-        key = premises.config.server.api_key
-        self._pen = Pen([*known, *record.secrets, *([key] if key else [])], record.redact)
+        self._names = names_in_use(premises.config, premises.providers)
+        self._told = dict.fromkeys(record.secrets, "record.secrets")
+        self._secrets: dict[str, str] = {}
+        self._looked_up: list[frozenset[str]] | None = None
+        self._pen = Pen(Masker(()), record.redact)
+        self._learn()
         self._headers: dict[tuple[str, tuple[tuple[str, str], ...]], Header] = {}
         self._dirty: dict[RecordedContext, None] = {}
         self._held = 0
         """Bytes that wait to be written, as far as the traces have told."""
         self._in_pen = 0
         self._ends: list[tuple[Job, Lost]] = []
+        self._unwritten: list[Job] = []
+        self._closing = False
+        self._made = 0
+        self._latest: WeakValueDictionary[str, RecordedContext] = WeakValueDictionary()
+        """By turn, who writes its last response."""
         self._one_at_a_time = trio.Lock()
         self._writing = trio.CancelScope()
         self._write_until = math.inf
@@ -81,7 +96,8 @@ class Recorder:
 
     def context(self, world: World) -> RecordedContext:
         """The context of a request that has just come."""
-        return RecordedContext(world, self)
+        self._made += 1
+        return RecordedContext(world, self, self._made)
 
     async def run(self) -> None:
         """Write what comes. Never returns; cancel it, then `close`."""
@@ -94,11 +110,38 @@ class Recorder:
 
     async def close(self) -> None:
         """Write what is left, what is being written now included: shielded, within five seconds."""
+        self._closing = True
         self._write_until = self._writing.deadline = trio.current_time() + CLOSE_SECONDS
         with trio.CancelScope(shield=True):
             await self._flush()
-        if self._writing.cancelled_caught:
+        if self._unwritten:
             logger.warning("the last lines of some recordings could not be written in time")
+            why = "the server stopped, and the disk did not keep up"
+            with trio.move_on_after(2 * LAST_WORDS_SECONDS, shield=True):
+                await trio.to_thread.run_sync(
+                    partial(self._pen.give_up, self._unwritten, why, patience=LAST_WORDS_SECONDS),
+                    abandon_on_cancel=True,
+                )
+
+    def _learn(self) -> None:
+        """Ask for the secrets that are known now, for a provider may look one up amid a call."""
+        providers = self._premises.providers
+        looked_up = [mounted.coordinator.secrets for mounted in providers.values()]
+        if looked_up == self._looked_up:
+            return
+        self._looked_up = looked_up
+        secrets = known_secrets(self._premises.config, providers) | self._told
+        good = maskable(secrets, self._names)
+        news = {
+            place for secret, place in secrets.items() if secret not in self._secrets and secret not in good
+        }
+        if news:
+            logger.warning(
+                "recordings: the secret of %s is too short, or too common a word, to be masked",
+                ", ".join(sorted(news)),
+            )
+        self._secrets = secrets
+        self._pen.mask = Masker(good)
 
     def grew(self, context: RecordedContext) -> None:
         """There is something to write."""
@@ -130,39 +173,60 @@ class Recorder:
             if len(self._headers) < KEPT_HEADERS:
                 self._headers[row.face, models] = premises
         header = msgspec.structs.replace(premises, start=context.started_at)
-        return Job(self._folder / f"{row.id}{SUFFIX}", header, [], begun=False)
+        context.follow(self._latest.get(row.id))
+        self._latest[row.id] = context
+        return Job(self._folder / f"{row.id}{SUFFIX}", header, [])
 
     async def _flush(self) -> None:
         async with self._one_at_a_time:  # lines of one file must not overtake each other
-            dirty, self._dirty = self._dirty, {}
-            jobs = [(context, context.job) for context in dirty if context.job is not None]
+            self._learn()
+            jobs = self._take_jobs()
             held = self._held
             for context, job in jobs:
-                job.lines = context.trace.take_settled()
+                job.lines = [*job.lines, *context.trace.take_settled()]
+                job.last = self._closing
                 self._held += context.grown_by()
             self._in_pen = held - self._held
             ends = [job for job, _ in self._ends if job.failure is None]
             for job, lost in self._ends:
-                job.lines = [lost]
+                job.lines, job.waiting = [lost], []
             self._ends.clear()
+            todo = [*ends, *(job for _, job in jobs if job.is_unwritten)]
             # What was handed to the thread is not left alone with a task that goes: who comes next would
             # write beside it. Only `close` sets a limit.
             with trio.CancelScope(shield=True, deadline=self._write_until) as self._writing:
-                await trio.to_thread.run_sync(
-                    self._pen.write, [*ends, *(job for _, job in jobs if job.lines)], abandon_on_cancel=True
-                )
+                await trio.to_thread.run_sync(self._pen.write, todo, abandon_on_cancel=True)
             self._in_pen = 0
+            if self._writing.cancelled_caught:
+                self._unwritten += todo  # the thread may still be at them
+                return
             for context, job in jobs:
-                job.lines = []
                 if job.failure is not None:
+                    job.lines, job.waiting = [], []
                     self._break_off(context, job.failure)
+                elif job.waiting:
+                    self._dirty[context] = None  # for the next time, at the latest when the server stops
+
+    def _take_jobs(self) -> list[tuple[RecordedContext, Job]]:
+        """What is to be written now. An earlier response of a turn goes before a later one, which waits until
+        the last write of the earlier one is over."""
+        dirty, self._dirty = sorted(self._dirty, key=lambda context: context.number), {}
+        jobs = []
+        for context in dirty:
+            if context.waits_for_earlier and not self._closing:
+                self._dirty[context] = None
+            elif context.job is not None:
+                jobs.append((context, context.job))
+        return jobs
 
 
 class RecordedContext(TracedContext):
     """The context of a request while a recorder runs. It becomes a file once it is a turn."""
 
-    def __init__(self, world: World, recorder: Recorder) -> None:
+    def __init__(self, world: World, recorder: Recorder, number: int) -> None:
+        self.number = number
         self._recorder = recorder
+        self._earlier: RecordedContext | None = None
         self._lost = False
         self._counted = 0
         self.job: Job | None = None
@@ -171,6 +235,20 @@ class RecordedContext(TracedContext):
 
     def admitted(self, turn: Turn) -> None:
         self.models = tuple((each.provider, each.model) for each in turn.spec.candidates)
+
+    def refused(self, models: Sequence[tuple[str, str]]) -> None:
+        self.models = tuple(models)
+
+    def follow(self, earlier: RecordedContext | None) -> None:
+        """This response continues a turn whose last response `earlier` writes, if it still does."""
+        self._earlier = earlier
+
+    @property
+    def waits_for_earlier(self) -> bool:
+        """Whether the response before this one is still being taken by its client."""
+        if self._earlier is not None and not self._earlier.trace.is_writing:
+            self._earlier = None
+        return self._earlier is not None
 
     def turn_is(self, row: TurnRow) -> None:
         if not self._lost:

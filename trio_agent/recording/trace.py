@@ -9,7 +9,9 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from trio_agent.config.mask import bare_url
 from trio_agent.providers.contract import ProviderRequest
+from trio_agent.providers.http_failure import bare_location
 from trio_agent.recording.codec import text_or_base64
 from trio_agent.recording.format import (
     AnyEntry,
@@ -17,6 +19,7 @@ from trio_agent.recording.format import (
     CallAsked,
     CallMade,
     Data,
+    Head,
     Hold,
     Outcome,
     Request,
@@ -134,10 +137,17 @@ class Trace:
 
     def begin_write(self, line: Line, size: int) -> None:
         """Add a line for a write that begins now."""
+        if self._stopped:
+            return
         if self._writing is None:
             self._writing = len(self.lines)
             self._settled_size = self.size
         self.add(line, size)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write is under way."""
+        return self._writing is not None
 
     def end_write(self) -> None:
         """The write was taken."""
@@ -204,11 +214,15 @@ def encodable(line: Line) -> AnyEntry | RawData | RawBytes:
     """What is encoded for a line: itself where that is the same as what `finished` gives.
 
     A body that is JSON on one line is copied. One with escapes that JSON does not ask for is not: a secret
-    that is written with them would not be found in it.
+    that is written with them would not be found in it. Addresses stand without credentials.
     """
     match line:
         case RawData() | RawBytes():
             return line
+        case CallMade(url=url) if "?" in url or "@" in url:
+            return finished(msgspec.structs.replace(line, url=bare_url(url)))
+        case Head(headers={"location": location}):
+            return msgspec.structs.replace(line, headers=line.headers | {"location": bare_location(location)})
         case Request() | CallMade() if isinstance(line.body, msgspec.Raw) and _is_plain(bytes(line.body)):
             return line
         case _:

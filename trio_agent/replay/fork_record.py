@@ -10,7 +10,9 @@ from trio_agent.boot import House
 from trio_agent.recording.files import Job, Pen
 from trio_agent.recording.format import SUFFIX, Header, ProviderFacts
 from trio_agent.recording.header import Premises, header_of
+from trio_agent.recording.masking import Masker
 from trio_agent.recording.plain import plain
+from trio_agent.recording.secrets import known_secrets, maskable, names_in_use
 from trio_agent.recording.trace import Line
 from trio_agent.replay.house import config_of
 from trio_agent.replay.successor import Successor
@@ -69,14 +71,15 @@ def forked_header(header: Header, house: House, heir: Successor, description: st
 
 
 def write_fork(folder: Path, stem: str, header: Header, lines: list[Line], house: House) -> Path:
-    """Write a fork into a new file, with the keys that the providers know masked.
+    """Write a fork into a new file, masked as the recorder does it.
 
     Raises:
         OSError: it cannot be written.
     """
-    secrets = {secret for mounted in house.providers.values() for secret in mounted.coordinator.secrets}
-    job = Job(_free(folder, stem), header, lines, begun=False)
-    Pen([*secrets], None).write([job])
+    secrets = known_secrets(house.config, house.providers)
+    mask = Masker(maskable(secrets, names_in_use(house.config, house.providers)))
+    job = Job(_free(folder, stem), header, lines, last=True)
+    Pen(mask, None).write([job])
     if job.failure is not None:
         raise OSError(0, job.failure, str(job.path))
     return job.path

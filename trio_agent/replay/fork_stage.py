@@ -92,8 +92,9 @@ class ForkStage(Stage):
         self.live_from = len(self.moments)
         self.live_since = trio.current_time()
         self.successor = self.heir
-        self.interrupted = lambda: False
-        self._fed.set()
+        self.interrupted = self.too_early = lambda: False
+        self._wake_writers()
+        self._wake_callers()
         clock.go_on()
         for timers in self.timers:
             timers.go_live()
@@ -132,7 +133,6 @@ class ForkStage(Stage):
     # --- what comes and goes ------------------------------------------------------------------------------
 
     def context(self, world: World) -> PlayedContext:
-        self.contexts += 1
         return ForkContext(world, self, self.seed)
 
     def with_tools(self, make: Callable[[ToolBox], ToolBox]) -> None:

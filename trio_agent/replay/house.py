@@ -24,7 +24,7 @@ from trio_agent.providers.coordinator import MountCoordinator
 from trio_agent.providers.credentials import Credentials, Found
 from trio_agent.providers.directory import ModelDirectory
 from trio_agent.providers.http_tap import AROUND, ScriptedTransport, broken
-from trio_agent.providers.modules import ProviderModuleError, find_mount
+from trio_agent.providers.modules import ProviderModuleError, brief, find_mount
 from trio_agent.providers.registry import (
     ContractViolationError,
     MountedProvider,
@@ -201,6 +201,8 @@ async def _mounted(
         raise ReplayError(f"{where}.{error.path}: {error.message}. {error.remedy}") from None
     except (ContractViolationError, UpstreamError) as error:
         raise ReplayError(f"{where}: {error}") from None
+    except Exception as error:  # noqa: BLE001  (a plug-in may raise anything)
+        raise ReplayError(f"{where}: the provider crashed while mounting: {brief(error)}") from None
 
 
 async def _listed(provider: Provider, where: str) -> list[ModelInfo]:
@@ -212,6 +214,8 @@ async def _listed(provider: Provider, where: str) -> list[ModelInfo]:
             f"{where}: its models are not known ({error}). Name them in the header: in the provider's "
             "config.models, or under providers."
         ) from None
+    except Exception as error:  # noqa: BLE001  (a plug-in may raise anything)
+        raise ReplayError(f"{where}: the provider crashed while listing its models: {brief(error)}") from None
     if not models:
         raise ReplayError(f"{where}: it has no models. Name them in the header, under providers.")
     return models

@@ -19,8 +19,11 @@ from trio_agent.recording import format as lines
 from trio_agent.recording.format import AnyInput, Header, Recording, StoreFailed
 from trio_agent.replay.client import Client, Gate
 from trio_agent.replay.clock import move_to, next_deadline
+from trio_agent.replay.compare import has_outputs
 from trio_agent.replay.house import Known, open_house
 from trio_agent.replay.inbox import Key
+from trio_agent.replay.order import Order
+from trio_agent.replay.punctuality import Punctuality
 from trio_agent.replay.result import Difference, ReplayError
 from trio_agent.replay.script import Cue, Script, breaks_off, numbers_of, providers_by_events
 from trio_agent.replay.stage import Stage, echo_of
@@ -33,9 +36,6 @@ from trio_agent.server.asgi import TurnApp
 from trio_agent.statemachine.conversation import ToolResult
 from trio_agent.statemachine.events import CancelReason, Timer
 from trio_agent.world import SeededWorld
-
-# How long a write may take that somebody who left had begun to wait for, in seconds.
-WRITE_SECONDS = 1.0
 
 
 class Playing:
@@ -58,21 +58,25 @@ class Playing:
         self._script = Script(recording, name)
         self._by_events = providers_by_events(recording)
         self.stage = self._make_stage(header)
+        self._order = Order(self._script, self.stage)
         self._world = SeededWorld(name, self.stage.wall)
         self._failures = self._script.store_failures
         self._store = ReplayStore(
-            self.stage.wall, self._store_failure, self._store_failed, self.stage.written
+            self.stage.wall, self._store_failure, self._store_failed, self.stage.written, self._order.answered
         )
         if header.timers == "recorded":
-            self.stage.interrupted = self._interrupted
+            self.stage.interrupted = self._order.interrupted
             self.stage.claimed = self._claimed
+            self.stage.turn_ends = self._order.turn_ends
+            if has_outputs(recording.entries):
+                self.stage.too_early = self._order.too_early
+        self._punctuality = Punctuality(recording.entries) if header.timers == "recorded" else None
         self._gate = Gate()
         self._clients: list[Client] = []
         self._requests = 0
         self._first_request = 0
         """The number of the request that began the responses which run now."""
         self._ending: CancelReason = "client_disconnected"
-        self._told: set[int] = set()
         self._met: set[int] = set()
         self._tools: PlayedTools
         self._house: House
@@ -92,6 +96,8 @@ class Playing:
             async with self._open_server(), open_plain_nursery() as nursery:
                 restarting = await self._run_server(nursery)
                 self.stage.closed = not restarting
+                # A call that is read on for its bill would outlive a clock that nobody moves any more.
+                self._agent.end_as("cancelled")
                 nursery.cancel_scope.cancel()
         for cue in self._failures:
             if cue.number not in self._met:
@@ -131,16 +137,18 @@ class Playing:
             await trio.testing.wait_all_tasks_blocked()
             if await self._leave_file():
                 return False
-            cue = self._script.next
-            if cue is not None and cue.number in self._told:
-                self._script.advance()
+            if self.stage.let_write() or (not self._order.line_is_first() and self.stage.let_call()):
                 continue
+            cue = self._script.next
             if cue is None and all(client.over for client in self._clients):
                 return False
             now = trio.current_time()
             line_at = inf if cue is None else max(self.stage.begun + cue.line.t, now)
             timer_at, timer, timers = self._next_timer()
-            soon = min(line_at, timer_at, next_deadline())
+            deadline = next_deadline()
+            if cue is not None and deadline < inf and self._comes_by_itself(cue, deadline):
+                line_at = inf
+            soon = min(line_at, timer_at, deadline)
             if soon == inf:
                 if not self._cut_off():
                     self._note_waiting()
@@ -154,11 +162,21 @@ class Playing:
                 self._script.advance()
                 if isinstance(cue.line, lines.ToolReturned):
                     await self._tools.run_out()
+                self._check_timers(cue)
                 self.stage.feed(cue.line, cue.number)
                 if isinstance(cue.line, lines.Restart):
                     self._check_restart(cue)
                     return True
                 self._feed(cue, nursery)
+
+    def _comes_by_itself(self, cue: Cue, deadline: float) -> bool:
+        """Whether a line says what happens when a turn that still runs comes to it, perhaps at `deadline`."""
+        return (
+            isinstance(cue.line, StoreFailed)
+            and self._recording.header.timers == "recorded"
+            and all(self.stage.begun + each.line.t >= deadline for each in self._script.coming[1:2])
+            and not all(client.over for client in self._clients)
+        )
 
     async def _leave_file(self) -> bool:
         """Whether the file's part is over before its end; nothing of it happens any more."""
@@ -280,7 +298,7 @@ class Playing:
         cue = next(cue for cue in self._failures if cue.line is failure)
         self._met.add(cue.number)
         if cue is self._script.next:
-            self._told.add(cue.number)
+            self._script.pass_over(cue)
             self.stage.feed(cue.line, cue.number)
 
     def _fork(self, cue: Cue, model: str) -> None:
@@ -289,26 +307,18 @@ class Playing:
         except AgentError as error:
             raise ReplayError(f"{self._name}:{cue.number}: {error.message}") from None
 
+    def _check_timers(self, cue: Cue) -> None:
+        if self._punctuality is not None:
+            now, begun = self.stage.now(), self.stage.begun
+            for message in self._punctuality.check(cue.line, now, self.stage.timers, begun):
+                self._odd(cue.number, message)
+
     def _check_restart(self, cue: Cue) -> None:
         if any(not client.answered for client in self._clients):
             raise ReplayError(
                 f"{self._name}:{cue.number}: a turn runs at this restart; "
                 "end it with `stop` or `disconnect` before"
             )
-
-    def _interrupted(self) -> bool:
-        """Whether the file's next line comes amid what is being written: nothing more goes out before it."""
-        cue = self._script.next
-        if cue is None or self.stage.outputs < cue.outputs:
-            return False
-        soon = self.stage.now() + WRITE_SECONDS
-        match cue.line:
-            case lines.Hold():
-                return True
-            case lines.Disconnect(t=t) | lines.Stop(t=t) | lines.Drain(t=t):
-                return t <= soon
-            case _:
-                return False
 
     def _claimed(self, echo: object) -> int | None:
         """Take the file's next line, if it says what just happened without it.
@@ -323,7 +333,8 @@ class Playing:
 
     def _cut_off(self) -> bool:
         """Let go of a client that takes nothing more; False if there is none."""
-        if not self.stage.held or self.stage.state not in ("done", "error", "host_tool_wait"):
+        ended = self._agent.active_turns == 0 or self.stage.state in ("done", "error", "host_tool_wait")
+        if not (self.stage.held and ended):
             return False
         self.stage.held = False
         for client in self._clients:

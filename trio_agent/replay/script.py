@@ -9,28 +9,23 @@ from msgspec import Struct
 
 from trio_agent.recording import format as lines
 from trio_agent.recording.codec import RecordingError
-from trio_agent.recording.format import AnyInput, Recording
-from trio_agent.replay.client import body_of
+from trio_agent.recording.format import AnyEntry, AnyInput, Recording
+from trio_agent.replay.checks import check_line
 from trio_agent.replay.result import ReplayError
-from trio_agent.replay.store import READS, WRITES, rows_of
-from trio_agent.replay.tools import result_of
-from trio_agent.replay.upstream import checked_call_line
-from trio_agent.statemachine.events import Timer
-from trio_agent.turn.request import TurnRequest
 
-_TIMERS = frozenset(timer.value for timer in Timer)
-_REASONS = ("client_disconnected", "cancelled", "shutdown")
 _BY_EVENTS = (lines.Events, lines.CallEnded)
 _BY_HTTP = (lines.Head, lines.Data, lines.End, lines.Broke)
 
 
 class Cue(Struct, frozen=True):
-    """An input and its line in the file. `requests` come before it, `outputs` since the input above it."""
+    """An input and its line in the file. `requests` come before it, `outputs` since the input above it; these
+    are the kinds of the lines. `recorded` says that the response has an outcome behind this line."""
 
     line: AnyInput
     number: int
     requests: int
-    outputs: int
+    outputs: tuple[type, ...]
+    recorded: bool
 
 
 class Script:
@@ -46,34 +41,53 @@ class Script:
         by_clock = recording.header.timers == "clock"
         numbers = numbers_of(recording)
         self.cues: list[Cue] = []
-        requests = outputs = 0
-        for line, number in zip(recording.entries, numbers, strict=True):
+        requests = 0
+        outputs: list[type] = []
+        last_outcomes = _last_outcomes(recording.entries)
+        for place, (line, number) in enumerate(zip(recording.entries, numbers, strict=True)):
             if isinstance(line, AnyInput) and not (by_clock and isinstance(line, lines.TimerFired)):
-                self.cues.append(Cue(line, number, requests, outputs))
-                outputs = 0
+                self.cues.append(
+                    Cue(line, number, requests, tuple(outputs), last_outcomes.get(requests, -1) > place)
+                )
+                outputs.clear()
                 requests += isinstance(line, lines.Request | lines.Embedded)
             elif isinstance(line, lines.Output):
-                outputs += 1
+                outputs.append(type(line))
+        self.last_outputs = tuple(outputs)
+        """Those behind the last input."""
         latest = 0.0
-        for cue in self.cues:
-            where = f"{name}:{cue.number}"
+        for line, number in zip(recording.entries, numbers, strict=True):
             try:
-                _check(cue.line)
+                check_line(line)
             except (RecordingError, msgspec.ValidationError) as error:
-                raise ReplayError(f"{where}: {error}") from None
+                raise ReplayError(f"{name}:{number}: {error}") from None
+        for cue in self.cues:
             if cue.line.t < latest:
                 if by_clock:
-                    raise ReplayError(f"{where}: t is {cue.line.t:g}, before the line above it ({latest:g})")
+                    before = f"the line above it ({latest:g})" if cue.line.t >= 0 else "the first request (0)"
+                    raise ReplayError(f"{name}:{cue.number}: t is {cue.line.t:g}, before {before}")
             else:
                 latest = cue.line.t
         if not requests:
             raise ReplayError(f"{name}: nothing is asked in it; its inputs begin with a `request` line")
         self._place = 0
+        self._passed: set[int] = set()
 
     @property
     def next(self) -> Cue | None:
         """The line to be fed next."""
+        while self._place < len(self.cues) and self.cues[self._place].number in self._passed:
+            self._place += 1
         return self.cues[self._place] if self._place < len(self.cues) else None
+
+    @property
+    def coming(self) -> Sequence[Cue]:
+        """The lines that are left, in order."""
+        return self.cues[self._place :]
+
+    def pass_over(self, cue: Cue) -> None:
+        """Feed no such line, for what it says has happened."""
+        self._passed.add(cue.number)
 
     def advance(self) -> Cue:
         """Take the next line."""
@@ -110,25 +124,12 @@ def providers_by_events(recording: Recording) -> set[str]:
     return set(providers) if isinstance(providers, dict) else set()
 
 
-def _check(line: AnyInput) -> None:
-    match line:
-        case lines.Request():
-            body_of(line)
-        case lines.Found():
-            rows_of(line)
-        case lines.StoreFailed(op=op) if op not in READS | WRITES:
-            raise RecordingError(f"a turn asks the store for no {op!r}; {_one_of(READS | WRITES)}")
-        case lines.Embedded(request=request):
-            msgspec.convert(request, TurnRequest)
-        case lines.ToolReturned(result=result) | lines.HostReturned(result=result):
-            result_of(result)
-        case lines.TimerFired(timer=timer) if timer not in _TIMERS:
-            raise RecordingError(f"no timer is named {timer!r}; {_one_of(_TIMERS)}")
-        case lines.Disconnect(reason=reason) | lines.Stop(reason=reason) if reason not in _REASONS:
-            raise RecordingError(f"no reason is named {reason!r}; {_one_of(_REASONS)}")
-        case _:
-            checked_call_line(line)
-
-
-def _one_of(names: Iterable[str]) -> str:
-    return f"there are {', '.join(sorted(names))}"
+def _last_outcomes(entries: Iterable[AnyEntry]) -> dict[int, int]:
+    """The place of the last outcome behind so many requests, and before the next one."""
+    requests = 0
+    found: dict[int, int] = {}
+    for place, line in enumerate(entries):
+        requests += isinstance(line, lines.Request | lines.Embedded)
+        if isinstance(line, lines.Outcome):
+            found[requests] = place
+    return found

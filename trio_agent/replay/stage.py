@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -28,6 +29,7 @@ from trio_agent.replay.upstream import CallScript
 from trio_agent.statemachine import Candidate, Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
+from trio_agent.statemachine.events import Timer
 from trio_agent.statemachine.table import State
 from trio_agent.turn.context import Send
 from trio_agent.turn.sink import Sink
@@ -75,14 +77,23 @@ class Stage(Trace):
         """Whether the file's next line comes before anything more is written."""
         self.claimed: Callable[[object], int | None] = lambda echo: None
         """The number of the file's next line if it says what happened just now of itself; it is then fed."""
+        self.too_early: Callable[[], bool] = lambda: False
+        """Whether the file has something else happen before the next model call is made."""
+        self.turn_ends: Callable[[], float] = lambda: inf
+        """When the file has the turn run out of time, on Trio's clock."""
         self.outputs = 0
         """How many lines went out since a line of the file was fed."""
-        self._fed = trio.Event()
+        self._writable = trio.Event()
+        self._writers = 0
+        self._noted_one = trio.Event()
+        self._callers = 0
+        self._let = False
         self.seed = ""
         self.full = False
         self.calls: list[TracedCall] = []
         """The model calls of the responses that run."""
-        self.contexts = 0
+        self.contexts: list[PlayedContext] = []
+        """Those of all requests so far."""
         self.before: str | None = None
         """The state that the machine was in before the event that is being written down."""
         self.successor: Successor | None = None
@@ -97,7 +108,6 @@ class Stage(Trace):
         return self._wall + (trio.current_time() - self.begun)
 
     def context(self, world: World) -> PlayedContext:
-        self.contexts += 1
         return PlayedContext(world, self, self.seed)
 
     def renumber(self) -> None:
@@ -106,9 +116,14 @@ class Stage(Trace):
         self._operations.clear()
         self.calls.clear()
 
+    @property
+    def made(self) -> int:
+        """How many model calls have been made in the responses that run."""
+        return self._calls
+
     def new_timers(self) -> PlayedTimers:
         self.timers = [each for each in self.timers if each.running]
-        timers = PlayedTimers(by_file=self._by_file)
+        timers = PlayedTimers(by_file=self._by_file, end=lambda: self.turn_ends())
         self.timers.append(timers)
         return timers
 
@@ -132,10 +147,10 @@ class Stage(Trace):
             self.held = True
         elif isinstance(line, lines.Release):
             self.held = False
+        for context in self.contexts:
+            context.freed()
         self._note(line, number)
         self.outputs = 0
-        self._fed.set()
-        self._fed = trio.Event()
 
     async def written(self) -> None:
         """Return when a write, to the client or the store, may be done.
@@ -143,7 +158,43 @@ class Stage(Trace):
         Where the file has something happen amid the write, that happens first.
         """
         while self.interrupted():
-            await self._fed.wait()
+            self._writers += 1
+            try:
+                await self._writable.wait()
+            finally:
+                self._writers -= 1
+
+    def let_write(self) -> bool:
+        """Let what waits be written, when all that the file's latest line caused has happened; False if
+        nothing does, or another line comes first."""
+        if not self._writers or self.interrupted():
+            return False
+        self._wake_writers()
+        return True
+
+    def _wake_writers(self) -> None:
+        self._writable.set()
+        self._writable = trio.Event()
+
+    async def call_turn(self) -> None:
+        """Return when a model call may be made."""
+        self._callers += 1
+        try:
+            while self.too_early() and not self._let:
+                await self._noted_one.wait()
+        finally:
+            self._callers -= 1
+            self._let = False
+
+    def let_call(self) -> bool:
+        """Let a model call be made that waits, for nothing else will come; False if there is none."""
+        self._let = self._callers > 0
+        self._wake_callers()
+        return self._let
+
+    def _wake_callers(self) -> None:
+        self._noted_one.set()
+        self._noted_one = trio.Event()
 
     def start(self, at: float) -> None:
         """The file's zero stays where it is, however many turns begin."""
@@ -155,7 +206,10 @@ class Stage(Trace):
         if echo is not None and self._echoes[echo]:
             self._echoes[echo] -= 1
             return
-        self._note(line, None if echo is None else self.claimed(echo))
+        number = None if echo is None else self.claimed(echo)
+        self._note(line, number)
+        if number is not None:
+            self.outputs = 0
 
     def begin_write(self, line: Line, size: int) -> None:
         self._note(line, None)
@@ -174,6 +228,8 @@ class Stage(Trace):
         self.outputs += what == "out"
         self.noted.append(Noted(line, state, number))
         self.moments.append(Moment(self.now(), state, what, line))
+        if self._callers:
+            self._wake_callers()
 
     def calling(self, turn: Turn, start: fx.StartCall) -> None:
         """The machine has asked for a model call, which is not made yet."""
@@ -205,6 +261,10 @@ class PlayedContext(TracedContext):
     def __init__(self, world: World, stage: Stage, seed: str) -> None:
         super().__init__(world, stage, seed)
         self._stage = stage
+        stage.contexts.append(self)
+
+    async def calling(self) -> None:
+        await self._stage.call_turn()
 
     def upstream(self, inner: httpx.AsyncBaseTransport, call: TracedCall) -> httpx.AsyncBaseTransport:
         del inner
@@ -213,6 +273,10 @@ class PlayedContext(TracedContext):
     def begin_call(self, call: TracedCall) -> None:
         super().begin_call(call)
         self._stage.calls.append(call)
+        if self._stage.successor is not None:
+            # The machine may have set this timer before it was handed over.
+            for timers in self._stage.timers:
+                timers.set(Timer.STALL, self._stage.successor.candidate.first_byte_timeout)
 
     def full(self, full: bool) -> bool:
         return super().full(full or self._stage.full)

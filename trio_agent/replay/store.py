@@ -23,7 +23,8 @@ class ReplayStore(MemoryStore):
         now: wall time in seconds since the epoch.
         failure_of: the file's line for the operation that is asked for the nth time in this response, from 1.
         failed: called with that line when the operation fails.
-        written: returns when what was asked for may be done.
+        written: returns when a write may be done.
+        answered: returns when what was looked for may be given.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class ReplayStore(MemoryStore):
         failure_of: Callable[[str, int], StoreFailed | None],
         failed: Callable[[StoreFailed], None],
         written: Callable[[], Awaitable[None]],
+        answered: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(now)
         self._failure_of = failure_of
         self._failed = failed
         self._written = written
+        self._answered = answered
         self._asked: Counter[str] = Counter()
         self._taken: set[str] = set()
 
@@ -45,7 +48,7 @@ class ReplayStore(MemoryStore):
         failure = self._failure_of(op, self._asked[op])
         if failure is None:
             await super()._io(op)
-            await self._written()
+            await (self._written if op in WRITES else self._answered)()
             return
         if failure.hangs:
             try:

@@ -16,10 +16,12 @@ class PlayedTimers(Timers):
 
     Args:
         by_file: whether a timer is due because the file says so, and not because its time has come.
+        end: when the turn must be over, where the file says that.
     """
 
-    def __init__(self, *, by_file: bool) -> None:
+    def __init__(self, *, by_file: bool, end: Callable[[], float] = lambda: inf) -> None:
         super().__init__()
+        self._end = end
         self._by_file = by_file
         self._wake = trio.Event()
         self._firing: Timer | None = None
@@ -39,6 +41,17 @@ class PlayedTimers(Timers):
         if timer is Timer.STALL and self.awaiting_since is None:
             return inf  # it is not being counted: whatever wait begins later has its full time
         return self._deadline(timer)
+
+    def due_at(self, timer: Timer) -> float:
+        """When a timer is due by the turn's clock; `inf` where it is not set, not counted or being fired."""
+        if not self.running or self._firing is timer or timer not in self._deadlines:
+            return inf
+        return self._due_at(timer)
+
+    @property
+    def end(self) -> float:
+        # The turn's own deadline may be an earlier one: how long the store took is not in a file.
+        return self._end() if self._by_file else super().end
 
     def due(self, timer: Timer) -> bool:
         if self._by_file:

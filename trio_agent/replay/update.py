@@ -27,16 +27,18 @@ def updated(original: bytes, replayed: Replayed) -> bytes:
         original: the content of the file that was replayed.
 
     Raises:
-        ReplayError: an input had no effect or a turn did not end, so that there is nothing to go by.
+        ReplayError: it is an input that is wrong: one had no effect, cannot have come then, or is another one
+            now; or a turn did not end.
     """
-    if replayed.stranded or replayed.unended:
-        told = [
-            f"{replayed.name}:{each.line}: {each.message}"
-            for each in replayed.differences
-            if each.message and each.message != UNWRITTEN
-        ]
+    told = [
+        f"{replayed.name}:{each.line}: {each.message}"
+        for each in replayed.differences
+        if each.message and each.message != UNWRITTEN
+    ]
+    if told or replayed.unended:
         raise ReplayError("cannot be updated:\n" + "\n".join(told or [f"{replayed.name}: it breaks off"]))
     head, kept, rest = _parts(original, replayed)
+    line_end = b"\r\n" if head.endswith(b"\r\n") else b"\n"
     written = [head]
     waiting = iter(kept)
     fed = {id(entry) for entry in replayed.expected.entries}
@@ -44,7 +46,7 @@ def updated(original: bytes, replayed: Replayed) -> bytes:
         if id(entry) in fed:
             written.append(next(waiting).text)
         else:
-            written.append(encode_line(entry))
+            written.append(encode_line(entry).removesuffix(b"\n") + line_end)
     return b"".join([*written, *(each.text for each in waiting), rest])
 
 

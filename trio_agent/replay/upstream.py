@@ -47,7 +47,10 @@ def _event_of(item: Any) -> bytes:
     if item == "[DONE]":
         return DONE
     if isinstance(item, dict) and item.keys() == {"event", "data"}:
-        return frame(_data_of(item["data"]), event=str(item["event"]))
+        event = item["event"]
+        if not isinstance(event, str) or not event or "\n" in event or "\r" in event:
+            raise RecordingError(f"no event can be named {event!r}; a name is one line of text")
+        return frame(_data_of(item["data"]), event=event)
     return frame(_encode(item))
 
 

@@ -30,11 +30,13 @@ class TurnContext:
 
     `started_at` is the wall time at which the request was there, in seconds since the epoch. `listens` says
     whether anybody hears what comes in. `last_event`, which the driver sets, makes the event that the
-    machine would get if the turn were cancelled now.
+    machine would get if the turn were cancelled now; `busy`, likewise, says whether the turn is at work on
+    what came before.
     """
 
     listens = False
     last_event: Callable[[], Event] | None = None
+    busy: Callable[[], bool] | None = None
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -51,12 +53,22 @@ class TurnContext:
     def received(self, state: State, event: Event, effects: Sequence[Effect]) -> None:
         """The machine, which was in `state`, took an event and asked for `effects`; none is performed yet."""
 
+    def freed(self) -> None:
+        """The turn has performed what was due, and can take something new."""
+
+    async def calling(self) -> None:
+        """The turn's main task is about to make the model call that the machine has asked for."""
+
     def full(self, full: bool) -> bool:
         """Whether as many turns run as the server takes; `full` is what the server found."""
         return full
 
     def admitted(self, turn: Turn) -> None:
         """The request has become this turn, or goes on with it."""
+
+    def refused(self, models: Sequence[tuple[str, str]]) -> None:
+        """The request is refused, which the store is about to be told. Each of `models`, a provider and a
+        model id, might have served it."""
 
     def leaving(self, event: Event, *, told: bool) -> None:
         """The turn is being cancelled; the machine gets `event`, which says so, once all has stopped.

@@ -36,7 +36,7 @@ from trio_agent.turn.upstream import CALL_EVENTS
 
 logger = logging.getLogger("trio_agent.turn")
 
-_ENDS = frozenset({ev.Cancel, ev.TurnTimerFired})
+_ENDS = frozenset({ev.Cancel, ev.ServerFailed, ev.TurnTimerFired})
 # What a turn that was left in the middle may take to write its outcome, in seconds.
 CLEANUP_LIMIT_SECONDS = 12.0
 # How long an event that ends the turn waits for a client that does not read, in seconds.
@@ -114,6 +114,7 @@ class Driver:
                 self._scope = nursery.cancel_scope
                 self._performer.nursery = nursery
                 self._context.last_event = partial(self.ending.event, self.turn)
+                self._context.busy = self._lock.locked
                 nursery.start_soon(self._run_timers)
                 with self.ending.noting_crash():
                     await self._begin(first)
@@ -148,8 +149,10 @@ class Driver:
             return
         # A client that has left must not cause another call, which might even be drained.
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._call_due = None
-        await self._run_call(call)
+        await self._context.calling()
+        call = self._call_due
+        if call is not None:
+            await self._run_call(call)
 
     async def stop(self, reason: ev.CancelReason) -> None:
         """End the turn for `reason`; its client is told in its own format if it still reads.
@@ -190,8 +193,14 @@ class Driver:
 
     # --- events in, effects out -------------------------------------------------------------------
 
-    async def dispatch(self, events: Sequence[ev.Event]) -> None:
-        """Apply events and perform what they ask for. One batch at a time."""
+    async def dispatch(
+        self, events: Sequence[ev.Event], *, taken: Callable[[], None] | None = None
+    ) -> None:
+        """Apply events and perform what they ask for. One batch at a time.
+
+        Args:
+            taken: called first, unless the turn is over.
+        """
         try:
             # Waiting for a free lock would cost a pass through the scheduler for every chunk.
             self._lock.acquire_nowait()
@@ -199,6 +208,8 @@ class Driver:
             await self._lock.acquire()
         try:
             if not self.over:
+                if taken is not None:
+                    taken()
                 self._apply(events)
                 await self._performer.work_off(self._due)
         finally:
@@ -207,6 +218,8 @@ class Driver:
 
     def _signal(self) -> None:
         """Wake the turn's main task when there is something for it to do."""
+        if self._heard is not None:
+            self._context.freed()
         if self.over or self._call_due is not None:
             self._wake.set()
 
@@ -277,6 +290,7 @@ class Driver:
         name = self.turn.spec.candidates[effect.candidate].provider
         nonce = f"{self.turn.spec.turn_id}.{effect.number}.{effect.candidate}.{effect.attempt}"
         request = self._build_request(self.turn, nonce)
+        self._call_due = None
         self.journal.note_call_start()
         self._call = call = ModelCall(self, self._timers, name, self._providers[name])
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -130,11 +131,11 @@ class Performer:
             logger.exception("turn %s: its client could not be told", self._driver.turn.spec.turn_id)
 
     async def _send_due(self, outputs: list[fx.Output], due: deque[fx.Effect]) -> None:
-        try:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        except trio.Cancelled:
-            due.extendleft(reversed(outputs))
-            raise
+        # A turn that is left here still owes them, and whoever looks while this task is being woken must see it.
+        due.extendleft(reversed(outputs))
+        await trio.lowlevel.checkpoint_if_cancelled()
+        for _ in outputs:
+            due.popleft()
         await self._send(outputs)
 
     async def _send(self, outputs: list[fx.Output]) -> None:
@@ -185,8 +186,9 @@ class Performer:
         began = trio.current_time()
         result = await self._tools.run(call)
         now = trio.current_time()
-        self._journal.note_tool(call.name, call.id, now - began, failed=result.is_error)
-        await self._driver.dispatch((ev.ToolFinished(result, now),))
+        note = partial(self._journal.note_tool, call.name, call.id, now - began, failed=result.is_error)
+        # A result that the turn does not take any more is none in its record either.
+        await self._driver.dispatch((ev.ToolFinished(result, now),), taken=note)
 
     async def _call_host(self, call: ToolCall) -> None:
         if self._host is None:
@@ -221,10 +223,10 @@ class Performer:
     def _store_failed(self, error: StoreError, due: deque[fx.Effect]) -> None:
         """Nothing that was to follow the write may happen; the machine says what happens instead."""
         logger.error("turn %s: %s", self._driver.turn.spec.turn_id, error)
+        failed = ev.ServerFailed("store_unavailable", str(error), trio.current_time())
+        effects = self._driver.effects_of(failed)  # while it is known what was due
         due.clear()
-        due.extend(
-            self._driver.effects_of(ev.ServerFailed("store_unavailable", str(error), trio.current_time()))
-        )
+        due.extend(effects)
 
     async def _close(self, effect: fx.CloseTurn, due: deque[fx.Effect]) -> None:
         try:
