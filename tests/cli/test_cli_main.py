@@ -63,6 +63,22 @@ def test_every_command_has_help(name: str) -> None:
     assert result.stdout.startswith(f"Usage: trio-agent {name}")
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "run", "models", "config check", "provider validate", "replay", "machine"],
+)
+def test_every_command_has_examples(command: str) -> None:
+    """Its help ends with some, each on a line of its own, with options that the command has."""
+    shown = invoke(*command.split(), "--help").stdout
+    usage, _, examples = shown.partition("Examples:\n")
+    lines = examples.strip().splitlines()
+    assert len(lines) >= 2
+    for line in lines:
+        assert line.strip().startswith(f"trio-agent {command}")
+        for option in re.findall(r"(?<=\s)--[a-z-]+", line):
+            assert option in usage
+
+
 def test_the_version_is_the_packages() -> None:
     """`--version` prints name and version on standard output, and packaging agrees."""
     result = invoke("--version")

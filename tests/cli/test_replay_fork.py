@@ -151,6 +151,17 @@ def test_wrong_usage_is_exit_code_2(args: list[str], told: str, run: Run) -> Non
     assert told in result.stderr
 
 
+def test_a_configuration_without_a_fork(run: Run) -> None:
+    """The option would be ignored, so it is refused; the variable may be there for other commands."""
+    result = CliRunner().invoke(main, ["replay", "--config", "host_config.json", f"tool{SUFFIX}"])
+    assert result.exit_code == 2
+    assert "--config goes with --from or --against" in result.stderr
+    there = CliRunner().invoke(
+        main, ["replay", f"tool{SUFFIX}"], env={"TRIO_AGENT_CONFIG": "host_config.json"}
+    )
+    assert there.exit_code == 0, there.output
+
+
 def test_a_fork_needs_a_configuration(run: Run) -> None:
     """A replay does not: it is only asked for where a model is called."""
     result = run("--against", "demo", f"tool{SUFFIX}", config=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -286,3 +287,96 @@ def test_a_plug_ins_author_needs_no_web_server() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# --- misuse -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scripts", "told"),
+    [
+        (testing.says("a"), r"script 0, step 0 is a single event; .*ScriptedProvider\(\[testing\.says"),
+        (["hello"], "script 0 is 'hello'; a script is a list of steps"),
+        ("hello", "takes a list of scripts, not a str"),
+        ([[["fine"], "hello"]], "script 0, step 1 is 'hello'"),
+        ([testing.says("a"), [None]], "script 1, step 0 is None"),
+        ([[True]], "script 0, step 0 is True"),
+        ([testing.HANG], "script 0 is HANG"),
+    ],
+)
+def test_what_is_no_script(scripts: Any, told: str) -> None:
+    """It is said where the provider is built, by place, and with what should stand there."""
+    with pytest.raises(TypeError, match=told):
+        testing.ScriptedProvider(scripts)
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "told"),
+    [
+        (lambda: testing.fails("nonsense"), ValueError, "'nonsense'; there are refused, unauthorized"),  # type: ignore[arg-type]
+        (lambda: testing.finish("done"), ValueError, "'done'; the reasons are stop"),  # type: ignore[arg-type]
+        (lambda: testing.says("a", finish_reason="x"), ValueError, "the reasons are stop"),  # type: ignore[arg-type]
+        (lambda: testing.says(1), TypeError, "a model says texts, not 1"),  # type: ignore[arg-type]
+        (lambda: testing.refuses(None), TypeError, "not None"),  # type: ignore[arg-type]
+        (lambda: testing.text(""), ValueError, "not empty"),
+        (lambda: testing.pause(float("nan")), ValueError, "a pause of nan s"),
+        (lambda: testing.ScriptedProvider([[-1]]), ValueError, "a pause of -1 s is negative"),
+    ],
+)
+def test_what_is_no_step(build: Any, error: type[Exception], told: str) -> None:
+    """Kinds, reasons, words and pauses that there are not are refused when the script is written."""
+    with pytest.raises(error, match=told):
+        build()
+
+
+class OwnError(Exception):
+    """What a test's own function raises."""
+
+
+def wrong(request: ProviderRequest) -> Any:
+    raise OwnError("the test looked for something else")
+
+
+async def wrong_step(call: testing.ScriptedCall) -> None:
+    raise OwnError("the test looked for something else")
+
+
+@pytest.mark.parametrize("script", [wrong, [wrong_step], [testing.text("Hel"), wrong_step]])
+@pytest.mark.parametrize("swallowed", [True, False])
+async def test_the_tests_own_exception_reaches_it(
+    script: Any, swallowed: bool, autojump_clock: MockClock
+) -> None:
+    """In a function of a script, an assertion that fails fails the test, whatever the turn makes of it."""
+    provider = testing.ScriptedProvider([script], limits=CallLimits(max_retries=0))
+    with pytest.raises(OwnError, match="something else"):  # noqa: PT012 - it is raised when the block is left
+        async with testing.open_test_agent(provider) as agent, agent.turn("Hi", model="scripted") as turn:
+            with suppress(*[AgentError] if swallowed else []):
+                await turn.text()
+    assert [type(error) for error in provider.errors] == [OwnError]
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        (lambda request: "hello", "the script made for call 1 is 'hello'"),
+        ([lambda call: None], "declare it `async def`"),
+    ],
+)
+async def test_a_function_that_gives_no_script(script: Any, told: str, autojump_clock: MockClock) -> None:
+    """What a function of the test's returns is checked too, and the test is told."""
+    provider = testing.ScriptedProvider([script])
+    with pytest.raises(TypeError, match=told):
+        async with testing.open_test_agent(provider) as agent, agent.turn("Hi", model="scripted") as turn:
+            await turn.text()
+
+
+async def test_a_function_may_fail_as_an_upstream_does(autojump_clock: MockClock) -> None:
+    """An `UpstreamError` that it raises is part of the script, and no error of the test's."""
+
+    def busy(request: ProviderRequest) -> Any:
+        raise testing.failure("unavailable")
+
+    provider = testing.ScriptedProvider([busy, testing.says("Hi")])
+    async with testing.open_test_agent(provider) as agent, agent.turn("Hi", model="scripted") as turn:
+        assert await turn.text() == "Hi"
+    assert provider.errors == []

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -16,13 +17,19 @@ from trio_agent.config.mask import masked
 from trio_agent.config.problems import ConfigError, ConfigProblem, KeyPath, render_path
 from trio_agent.providers.modules import ProviderModuleError, find_mount, installed_modules
 
+_EXAMPLES: Final = """\b
+Examples:
+  trio-agent config check --config host_config.json
+  trio-agent config check --config host_config.json --json
+"""
+
 
 @click.group()
 def config() -> None:
     """Work with a configuration file."""
 
 
-@config.command()
+@config.command(epilog=_EXAMPLES)
 @click.option(
     "--config",
     "path",

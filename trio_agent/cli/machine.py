@@ -16,8 +16,14 @@ FORMATS: Final[Mapping[str, Callable[[], str]]] = {
     "json": as_json,
 }
 
+_EXAMPLES: Final = """\b
+Examples:
+  trio-agent machine
+  trio-agent machine --format mermaid > turn.mmd
+"""
 
-@click.command()
+
+@click.command(epilog=_EXAMPLES)
 @click.option(
     "--format",
     "format_",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -17,8 +17,14 @@ from trio_agent.faces.models import entry
 
 _HEAD = ("model", "provider", "context", "input $/M", "output $/M", "tier", "capabilities")
 
+_EXAMPLES: Final = """\b
+Examples:
+  trio-agent models --config host_config.json
+  trio-agent models --config host_config.json --json
+"""
 
-@click.command()
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("action", required=False, type=click.Choice(["list"]))
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -26,13 +26,19 @@ from trio_agent.providers.modules import (
     mount_in,
 )
 
+_EXAMPLES: Final = """\b
+Examples:
+  trio-agent provider validate ./house_model.py
+  trio-agent provider validate chat-completions --config '{"base_url": "http://127.0.0.1:8000/v1"}'
+"""
+
 
 @click.group()
 def provider() -> None:
     """Work on provider plug-ins."""
 
 
-@provider.command()
+@provider.command(epilog=_EXAMPLES)
 @click.argument("name_or_path")
 @click.option("--config", default="{}", metavar="JSON", help="The provider's configuration, a JSON object.")
 @click.option("--model", help="The model to call; by default the first that the provider lists.")

@@ -31,8 +31,16 @@ _SUMMARY: Final = {
     "unplayable": "not playable",
 }
 
+_EXAMPLES: Final = """\b
+Examples:
+  trio-agent replay recordings
+  trio-agent replay --show recordings/one.turn.jsonl
+  trio-agent replay --update recordings/one.turn.jsonl
+  trio-agent replay --from 10 --against small --config host_config.json one.turn.jsonl
+"""
 
-@click.command()
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--update", is_flag=True, help="Write what came out into each file that differs.")
 @click.option("--show", is_flag=True, help="Print each turn's timeline: times, states, events, effects.")

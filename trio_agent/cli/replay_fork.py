@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from trio_agent.cli.common import config_option, read_draft
 from trio_agent.recording.codec import RecordingError, load
@@ -64,7 +65,13 @@ def is_fork(options: Mapping[str, Any]) -> bool:
     """Whether a turn is to be forked. Raises click.UsageError for options that only a fork has."""
     if options["line"] is not None or options["against"] is not None:
         return True
-    for name, given in (("--times", options["times"] != 1), ("--record", options["record"] is not None)):
+    # The variable may be set for other commands; only the option says that a fork is meant.
+    source = click.get_current_context().get_parameter_source("config_path")
+    for name, given in (
+        ("--times", options["times"] != 1),
+        ("--record", options["record"] is not None),
+        ("--config", source is ParameterSource.COMMANDLINE),
+    ):
         if given:
             raise click.UsageError(f"{name} goes with --from or --against")
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -18,8 +19,14 @@ from trio_agent.errors import AgentError
 from trio_agent.statemachine.conversation import Message, Text
 from trio_agent.statemachine.events import RefusalDelta, TextDelta
 
+_EXAMPLES: Final = """\b
+Examples:
+  trio-agent run --config host_config.json "Why is the sky blue?"
+  trio-agent run --config host_config.json --model small --json - < question.txt
+"""
 
-@click.command()
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("prompt", required=False)
 @config_option
 @click.option("--model", help="The model; may be left out where only one is served.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 import trio
@@ -16,8 +16,14 @@ from trio_agent.nursery import open_plain_nursery
 if TYPE_CHECKING:
     from trio_agent.agent import Agent
 
+_EXAMPLES: Final = """\b
+Examples:
+  trio-agent serve --config host_config.json
+  trio-agent serve --config host_config.json --port 8080 --record recordings
+"""
 
-@click.command()
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("face", required=False, type=click.Choice(["chat-completions"]))
 @config_option
 @click.option("--bind", default="127.0.0.1", show_default=True, envvar="TRIO_AGENT_BIND", show_envvar=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
 import trio
@@ -15,6 +15,7 @@ from trio_agent.config.load import parse_draft
 from trio_agent.providers.contract import Coordinator, Mount, Provider
 from trio_agent.store.contract import Store
 from trio_agent.store.memory import MemoryStore
+from trio_agent.testing.provider import ScriptedProvider
 from trio_agent.world import CountingWorld, World
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ async def open_test_agent(
     Raises:
         ConfigError: with every problem that was found.
         ValueError: two providers have the same name, or `config` has one of theirs.
+        Exception: what a function in a provider's script raised, when the block is left.
     """
     began = trio.current_time()
     world = world or CountingWorld(clock=lambda: trio.current_time() - began)
@@ -57,16 +59,34 @@ async def open_test_agent(
     if len(mounts) < len(providers) or mounts.keys() & declared:
         raise ValueError("two of the providers have the same name")
     draft = parse_draft(given | {"providers": {name: {} for name in mounts} | declared}, env or {})
-    async with boot(
-        draft,
-        home=None,
-        env=env or {},
-        world=world,
-        tools=tools,
-        mounts=mounts,
-        store=MemoryStore(world.now) if store is None else store,
-    ) as house:
-        yield Agent(house)
+    with _raising_own_errors(providers):
+        async with boot(
+            draft,
+            home=None,
+            env=env or {},
+            world=world,
+            tools=tools,
+            mounts=mounts,
+            store=MemoryStore(world.now) if store is None else store,
+        ) as house:
+            yield Agent(house)
+
+
+@contextmanager
+def _raising_own_errors(providers: Sequence[Provider]) -> Iterator[None]:
+    """Raise what the test's own functions raised, rather than what the turn made of it."""
+    try:
+        yield
+    except Exception:
+        _raise_own_error(providers)
+        raise
+    _raise_own_error(providers)
+
+
+def _raise_own_error(providers: Sequence[Provider]) -> None:
+    for provider in providers:
+        if isinstance(provider, ScriptedProvider) and provider.errors:
+            raise provider.errors[0] from None
 
 
 def _mounting(provider: Provider) -> Mount:

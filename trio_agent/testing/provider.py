@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from inspect import isawaitable
 from typing import Any
 
 import trio
@@ -14,9 +16,11 @@ from trio_agent.providers.contract import (
     ProviderInfo,
     ProviderRequest,
     ProviderResponse,
+    UpstreamError,
 )
 from trio_agent.providers.folding import fold_stream
 from trio_agent.statemachine.events import CallEvent
+from trio_agent.testing.checks import checked_script
 from trio_agent.testing.scripts import HANG, Script
 
 
@@ -40,17 +44,20 @@ class ScriptedCall:
 class ScriptedProvider(Provider):
     """Each call plays the next script; the last one is played again when they run out.
 
-    `calls` has every call that was made, and so every request that was asked.
+    `calls` has every call that was made, and so every request that was asked. `errors` has what functions of
+    the test's own raised; `open_test_agent` raises the first when it is left, so that it fails the test.
 
     Args:
         scripts: one for each model call, see `trio_agent.testing.scripts`. A function in place of a script
-            makes it from the request.
+            makes it from the request. To fail a call as an upstream does, a script has the exception itself
+            as a step, or a function raises an `UpstreamError`.
         name: the provider's id.
         models: what it serves; by default one model that bears the provider's name and can do everything.
         limits: of its calls, in seconds; those that plug-ins have by default.
 
     Raises:
-        ValueError: there is no script.
+        TypeError: these are no scripts.
+        ValueError: there is no script, or a pause in one is none.
     """
 
     def __init__(
@@ -61,13 +68,19 @@ class ScriptedProvider(Provider):
         models: Sequence[ModelInfo] | None = None,
         limits: CallLimits | None = None,
     ) -> None:
+        if not isinstance(scripts, list | tuple):
+            raise TypeError(f"a scripted provider takes a list of scripts, not a {type(scripts).__name__}")
         if not scripts:
             raise ValueError("a scripted provider needs at least one script")
+        for number, script in enumerate(scripts):
+            if not callable(script):
+                checked_script(script, f"script {number}")
         self.name = name
         self.scripts = list(scripts)
         self.models = [ModelInfo(id=name)] if models is None else list(models)
         self.limits = limits or CallLimits()
         self.calls: list[ScriptedCall] = []
+        self.errors: list[Exception] = []
 
     @property
     def requests(self) -> list[ProviderRequest]:
@@ -93,25 +106,44 @@ class ScriptedProvider(Provider):
         call = ScriptedCall(request)
         self.calls.append(call)
         try:
-            for step in script(request) if callable(script) else script:
+            if callable(script):
+                with self._noting_errors():
+                    steps = checked_script(script(request), f"the script made for call {len(self.calls)}")
+            else:
+                steps = script
+            for step in steps:
                 if isinstance(step, list | tuple):
                     call.asked += 1
                     yield step
                 else:
-                    await _play(step, call)
+                    await self._play(step, call)
         finally:
             call.closed_at = trio.current_time()
 
+    @contextmanager
+    def _noting_errors(self) -> Iterator[None]:
+        """Keep what the test's own code raises: the turn takes it for a failure of the provider's."""
+        try:
+            yield
+        except UpstreamError:
+            raise
+        except Exception as error:
+            self.errors.append(error)
+            raise
 
-async def _play(step: Any, call: ScriptedCall) -> None:
-    if isinstance(step, BaseException):
-        await trio.lowlevel.checkpoint()
-        raise step
-    if isinstance(step, int | float):
-        await trio.sleep(step)
-    elif isinstance(step, trio.Event):
-        await step.wait()
-    elif step is HANG:
-        await trio.sleep_forever()
-    else:
-        await step(call)
+    async def _play(self, step: Any, call: ScriptedCall) -> None:
+        if isinstance(step, BaseException):
+            await trio.lowlevel.checkpoint()
+            raise step
+        if isinstance(step, int | float):
+            await trio.sleep(step)
+        elif isinstance(step, trio.Event):
+            await step.wait()
+        elif step is HANG:
+            await trio.sleep_forever()
+        else:
+            with self._noting_errors():
+                waiting = step(call)
+                if not isawaitable(waiting):
+                    raise TypeError(f"{step!r} is a step that is a function: declare it `async def`")
+                await waiting

@@ -8,10 +8,11 @@ other functions are single steps to build one from, or to put before a whole one
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import msgspec
 import trio
@@ -53,6 +54,10 @@ _STATUS: Final[Mapping[str, int]] = {
 }
 
 
+_KINDS: Final = get_args(FailureKind)
+_REASONS: Final = get_args(ev.FinishReason)
+
+
 # --- whole scripts --------------------------------------------------------------------------------
 
 
@@ -68,7 +73,7 @@ def says(
         usage: in tokens; None for a vendor that reports none.
         cost_usd: what the vendor itself says that the call cost.
     """
-    return [*([ev.TextDelta(word)] for word in words), _ending(usage, cost_usd, finish_reason)]
+    return [*([event] for event in text(*words)), _ending(usage, cost_usd, finish_reason)]
 
 
 def calls(*tools: str | tuple[str, Mapping[str, Any] | str], usage: Usage | None = TOKENS) -> list[Step]:
@@ -88,7 +93,7 @@ def calls(*tools: str | tuple[str, Mapping[str, Any] | str], usage: Usage | None
 
 def refuses(*words: str, usage: Usage | None = TOKENS) -> list[Step]:
     """An answer in which the model declines, in words of its own."""
-    return [*([ev.RefusalDelta(word)] for word in words), _ending(usage, None, "stop")]
+    return [*([event] for event in refusal(*words)), _ending(usage, None, "stop")]
 
 
 def fails(
@@ -110,7 +115,7 @@ def hangs() -> list[Step]:
 
 def _ending(usage: Usage | None, cost_usd: Decimal | None, reason: ev.FinishReason) -> Batch:
     reported: Batch = [] if usage is None else [ev.UsageReported(usage, cost_usd)]
-    return [*reported, ev.CallFinished(reason)]
+    return [*reported, *finish(reason)]
 
 
 # --- steps ----------------------------------------------------------------------------------------
@@ -118,18 +123,18 @@ def _ending(usage: Usage | None, cost_usd: Decimal | None, reason: ev.FinishReas
 
 def text(*words: str) -> Batch:
     """Pieces of the answer that come in one read."""
-    return [ev.TextDelta(word) for word in words]
+    return [ev.TextDelta(word) for word in _checked(words)]
 
 
 def reasoning(*words: str, signature: str | None = None) -> Batch:
     """Reasoning in words, a whole block of it; with the vendor's signature where it has one."""
     end = ev.ReasoningEnded() if signature is None else ev.ReasoningSigned(signature)
-    return [*(ev.ReasoningDelta(word) for word in words), end]
+    return [*(ev.ReasoningDelta(word) for word in _checked(words)), end]
 
 
 def refusal(*words: str) -> Batch:
     """Pieces of a refusal."""
-    return [ev.RefusalDelta(word) for word in words]
+    return [ev.RefusalDelta(word) for word in _checked(words)]
 
 
 def tool_call(
@@ -153,14 +158,19 @@ def usage(input_tokens: int, output_tokens: int, *, cost_usd: Decimal | None = N
 
 
 def finish(reason: ev.FinishReason = "stop") -> Batch:
-    """The end of the answer. A script without it is an answer that was cut off."""
+    """The end of the answer. A script without it is an answer that was cut off.
+
+    Raises ValueError for a reason that there is not.
+    """
+    if reason not in _REASONS:
+        raise ValueError(f"no answer ends with {reason!r}; the reasons are {', '.join(_REASONS)}")
     return [ev.CallFinished(reason)]
 
 
 def pause(seconds: float) -> float:
-    """Silence of so many seconds, which take no time on a virtual clock."""
-    if seconds < 0:
-        raise ValueError("a pause is not negative")
+    """Silence of so many seconds, which take no time on a virtual clock. Raises ValueError."""
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"a pause of {seconds} s is negative or has no end; a script that hangs has `HANG`")
     return seconds
 
 
@@ -180,7 +190,22 @@ def failure(
         status: the upstream's HTTP status; by default the usual one of the kind, if it has one.
         code: the upstream's own code, such as `context_length_exceeded`.
         retry_after: in seconds.
+
+    Raises:
+        ValueError: there is no such kind.
     """
+    if kind not in _KINDS:
+        raise ValueError(f"no failure is of the kind {kind!r}; there are {', '.join(_KINDS)}")
     if status is None:
         status = _STATUS.get(kind)
     return UpstreamError(kind, message, status=status, code=code, retry_after=retry_after)
+
+
+def _checked(words: Sequence[str]) -> Sequence[str]:
+    """Raises TypeError for a word that is no text, ValueError for an empty one."""
+    for word in words:
+        if not isinstance(word, str):
+            raise TypeError(f"a model says texts, not {word!r}")
+        if not word:
+            raise ValueError("a piece of an answer is not empty; leave it out")
+    return words
