@@ -18,7 +18,7 @@ from .failure import Problem
 from .memory import Memory, ParkedAs
 from .recording import record_call
 from .spec import TurnSpec
-from .table import DONE, ERROR, HOST_TOOL_WAIT, PREFLIGHT, STREAMING
+from .table import DONE, ERROR, HOST_TOOL_WAIT, STREAMING
 
 RETRY_SECONDS = 5.0  # when a client may ask again after the server's own trouble
 
@@ -95,12 +95,6 @@ def is_parked(spec: TurnSpec, memory: Memory) -> bool:
     return memory.state is HOST_TOOL_WAIT and spec.host == "park"
 
 
-def _is_just_opened(memory: Memory) -> bool:
-    """Whether the response's first call was asked for, and nothing has come of it."""
-    answered = memory.attempt or memory.failures or memory.response.calls or not memory.silent
-    return memory.state is PREFLIGHT and memory.calling and not answered
-
-
 def forget_unbegun(memory: Memory) -> None:
     """Take back the model call that was asked for and never made. A first attempt gives its number back."""
     if memory.calling and memory.silent:
@@ -137,8 +131,7 @@ def on_server_failed(spec: TurnSpec, memory: Memory, event: ev.ServerFailed) -> 
         memory.state = STREAMING
         if memory.committed_by == "end":
             memory.committed_by = None
-    elif event.code == "store_unavailable" and _is_just_opened(memory):
-        # The turn's row was not written, so the call that was to follow it has not begun and costs nothing.
+    elif not event.call_begun:
         forget_unbegun(memory)
     problem = Problem(code=event.code, message=event.message, retry_after=RETRY_SECONDS)
     return fail(spec, memory, problem, outcome="failed", reason=event.code)

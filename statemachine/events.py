@@ -204,11 +204,13 @@ class ServerFailed(Struct, frozen=True, tag=True):
     (`store_unavailable`), or the server has a bug (`internal_error`).
 
     The effects that were to follow the one that failed have not been performed, and are not any more.
+    `call_begun` is as with `Cancel`.
     """
 
     code: Literal["store_unavailable", "internal_error"]
     message: str
     at: float
+    call_begun: bool = True
 
 
 class Timer(Enum):

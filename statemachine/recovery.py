@@ -14,6 +14,9 @@ from .failure import Failure, FailureKind, Problem
 from .spec import Candidate
 
 BACKOFF_SECONDS = 0.25
+# What a client is told to wait after a 429 whose upstream names no time. Untold, an SDK comes back in half
+# a second.
+RATE_LIMITED_SECONDS = 5.0
 TOO_LONG = "context_length_exceeded"
 RETRIED: frozenset[FailureKind] = frozenset({"refused", "truncated", "unavailable"})
 # A repeat of the request would meet the same operator's mistake or the same bug.
@@ -35,7 +38,8 @@ def retry_delay(
     """Seconds to wait before the same candidate is tried again, or `None` when it must not be.
 
     Refused and cut connections, 408, 5xx and 529 are tried again with a doubling back-off; a 429 only when
-    its `Retry-After` says when, and that fits into the window. No retry starts after the window.
+    its `Retry-After` says when. The wait must be shorter than `window_left`, in seconds, for no retry
+    starts after the window.
     """
     if attempt >= max_retries:
         return None
@@ -50,7 +54,7 @@ def retry_delay(
             delay = max(delay, failure.retry_after)
     else:
         return None
-    return delay if delay <= window_left else None
+    return delay if delay < window_left else None
 
 
 def next_candidate(
@@ -87,7 +91,7 @@ def problem_of(failures: Sequence[CandidateFailure], *, routed: bool) -> Problem
         return Problem(
             code="rate_limited",
             message="All candidates are rate-limited: " + _listed(failures),
-            retry_after=min(waits) if waits else None,
+            retry_after=min(waits, default=RATE_LIMITED_SECONDS),
         )
     return Problem(
         code="all_candidates_failed",
@@ -112,12 +116,15 @@ def problem_of_one(failed: CandidateFailure) -> Problem:
             retryable=False,
         )
     codes = {"rate_limited": "rate_limited", "stalled": "upstream_stalled"}
+    retry_after = failure.retry_after
+    if retry_after is None and failure.kind == "rate_limited":
+        retry_after = RATE_LIMITED_SECONDS
     return Problem(
         code=codes.get(failure.kind, "upstream_error"),
         message=f"Provider {failed.provider!r} failed ({failure.kind}): {failure.message}",
         provider=failed.provider,
         upstream_status=failure.status,
-        retry_after=failure.retry_after,
+        retry_after=retry_after,
         retryable=failure.kind not in LASTING,
     )
 

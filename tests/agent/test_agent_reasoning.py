@@ -127,6 +127,18 @@ async def test_calls_of_two_answers_in_one_message_get_none(autojump_clock: trio
     assert reasoning_in(lab.calls[2].request.messages[1]) == ()
 
 
+async def test_two_answers_with_the_same_calls_give_none(autojump_clock: trio.abc.Clock) -> None:
+    """Where what is kept of one call id is the reasoning of two answers, nobody knows which one was meant."""
+    other = [[ev.ReasoningDelta("Hm"), ev.ReasoningSigned("other")], *THOUGHT[1:]]
+    lab = Scripted(THOUGHT, other, answer("ok"))
+    agent = make_agent(lab)
+    await respond(agent, asking(user("alpha")))
+    await respond(agent, asking(user("beta")))
+    assert len(store_of(agent).reasoning) == 2
+    await respond(agent, asking(user("Edited"), *CONTINUED[1:]))
+    assert lab.calls[2].request.messages[1] == CONTINUED[1]
+
+
 def thinking(about: str) -> list[Any]:
     """An answer whose model numbers its calls afresh in every conversation."""
     return [

@@ -15,6 +15,7 @@ from matrix_scripts import Paused
 from matrix_stage import Stage, stage
 from matrix_wires import INPUT_TOKENS, OUTPUT_TOKENS, TEXT, WIRES, Wire
 
+from trio_agent.providers import http_transport
 from trio_agent.store.contract import TurnRow
 
 faces = pytest.mark.parametrize("face", FACES.values(), ids=FACES.keys())
@@ -163,3 +164,56 @@ async def test_draining_has_an_end(face: Face, how: Leaving, tmp_path: Path) -> 
         (row,) = await server.rows()
         assert (row.outcome, row.reason) == ("cancelled", "client_disconnected")
         assert row.usage_source == "estimated"
+
+
+@pytest.mark.parametrize("waits_for", ["the pool", "the connection"])
+@streaming
+@leavings
+@faces
+async def test_a_call_that_was_not_sent_is_not_drained(
+    face: Face, how: Leaving, stream: bool, waits_for: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that leaves before its call has a connection costs nothing: its request is never sent."""
+    pause = Paused(half_a_text, rest_of_the_text)
+    config = {**DRAIN, "max_connections": 1} if waits_for == "the pool" else DRAIN
+    connecting, may_connect = trio.Event(), trio.Event()
+    connect = http_transport.open_link
+
+    async def connect_late(*args: Any, **more: Any) -> Any:
+        connecting.set()
+        await may_connect.wait()
+        return await connect(*args, **more)
+
+    async with stage(face, WIRES["chat"], tmp_path, provider=config, script=pause.say) as server:
+        before = await server.settled()
+        async with await Client.connect(server.port) as stays:
+            await stays.send(face.whole(Ask(stream=True)))  # on the connection that was idle
+            await stays.until(face.sign("text"))
+            asked = len(server.upstream.requests)
+            monkeypatch.setattr(http_transport, "open_link", connect_late)
+            async with await Client.connect(server.port) as leaves:
+                await leaves.send(face.whole(Ask(stream)))
+                with trio.fail_after(FAIL_S):
+                    if waits_for == "the pool":
+                        permits = server.agent.providers["lab"].provider._http._transport._permits  # type: ignore[attr-defined]
+                        while not permits.statistics().tasks_waiting:
+                            await trio.testing.wait_all_tasks_blocked()
+                    else:
+                        await connecting.wait()
+                leaves.leave(how)
+                await trio.testing.wait_all_tasks_blocked()
+            assert server.agent.active_turns == 2, "the call was to be drained"
+            may_connect.set()
+            pause.go_on.set()
+            status, body = await stays.answer()
+            assert (status, face.text(body)) == (200, TEXT + " a time")
+            await server.settled()
+            assert len(server.upstream.requests) == asked
+        await server.check_as_before(before)
+        stayed, left = await server.rows()
+        assert (stayed.outcome, left.outcome, left.reason) == (
+            "completed",
+            "cancelled",
+            "client_disconnected",
+        )
+        assert left.usage.total_tokens == 0

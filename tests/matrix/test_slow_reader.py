@@ -18,6 +18,9 @@ from matrix_scripts import PIECE_CHARS, Flood, piece
 from matrix_stage import stage, watched_lag
 from matrix_wires import WIRES, Wire
 
+from trio_agent.server.connection import CANCELLED_WRITE_TIMEOUT
+from trio_agent.turn.driver import BLOCKED_LIMIT_SECONDS
+
 faces = pytest.mark.parametrize("face", FACES.values(), ids=FACES.keys())
 wires = pytest.mark.parametrize("wire", WIRES.values(), ids=WIRES.keys())
 
@@ -29,6 +32,8 @@ buffers on the way, each of which the kernel may let grow to a few MiB; the serv
 PIECES = 4000  # 32 MiB: several times the bound
 FAST_BYTES = 16 * MIB
 STUCK_S = 0.03
+TURN_TIMEOUT_S = 0.4
+LAST_WORDS_S = BLOCKED_LIMIT_SECONDS + CANCELLED_WRITE_TIMEOUT + 1.0  # and something for a busy machine
 WRITE_TIMEOUT_S = 0.3
 LATE_S = 0.05
 TRIES = 3
@@ -98,6 +103,29 @@ async def cut_off(face: Face, wire: Wire, home: Path) -> tuple[float, bool]:
         assert (row.state, row.committed_by) == ("streaming", "content")
         assert row.usage_source == ("estimated" if wire.early_usage else "unknown")
         return left_at - flood.sent_at - WRITE_TIMEOUT_S, lag.busy
+
+
+@wires
+@faces
+async def test_the_turns_deadline_waits_for_no_client(face: Face, wire: Wire, tmp_path: Path) -> None:
+    """A turn whose client does not read ends little after its limit, however long a write may take."""
+    flood = Flood()
+    server_limits = {"turn_timeout": TURN_TIMEOUT_S, "write_timeout": 60}
+    async with stage(
+        face, wire, tmp_path, server=server_limits, agent=LONG_ANSWERS, script=flood.say
+    ) as server:
+        before = await server.settled()
+        began = trio.current_time()
+        async with await Client.connect(server.port, buffer=4096) as client:
+            await client.send(face.whole(Ask(stream=True)))
+            with trio.fail_after(FAIL_S):
+                await server.moments.left.wait()
+            left_at = server.moments.left_at
+            assert face.end not in await client.rest()
+        await server.check_as_before(before)
+        assert TURN_TIMEOUT_S <= left_at - began < TURN_TIMEOUT_S + LAST_WORDS_S
+        (row,) = await server.rows()
+        assert (row.outcome, row.reason, row.state) == ("failed", "timeout", "streaming")
 
 
 @faces

@@ -127,12 +127,12 @@ class Accounts:
             assert not retried
         elif failure.kind in RETRIED:
             pause = 0.25 * 2**row.attempt
-            if max(0.75 * pause, asked or 0.0) > window_left:
+            if max(0.75 * pause, asked or 0.0) >= window_left:
                 assert not retried, "there was no time left"
-            elif max(1.25 * pause, asked or 0.0) <= window_left:
+            elif max(1.25 * pause, asked or 0.0) < window_left:
                 assert retried, "there was time for another try"
         elif failure.kind == "rate_limited" and asked is not None:
-            assert retried == (max(0.0, asked) <= window_left)
+            assert retried == (max(0.0, asked) < window_left)
         else:
             assert not retried, f"{failure.kind} is nothing to try again"
 

@@ -241,7 +241,7 @@ MUTATIONS = [
     # usage and money
     Mutation("a cancelled call costs nothing", ending, "record_call", _keeps("total")),
     Mutation("a failed call costs the response nothing", calling, "record_call", _keeps("response")),
-    Mutation("a call that never began is counted", ending, "_is_just_opened", lambda _: lambda memory: False),
+    Mutation("a call that never began is counted", ending, "forget_unbegun", lambda _: lambda memory: None),
     Mutation("a response has the sums of the one before", *_handler(ev.Resume, _keeps("response"))),
     Mutation("reports of usage are added up", *_handler(ev.UsageReported, _adds_reports)),
     # the order of what goes out

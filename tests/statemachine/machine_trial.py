@@ -67,7 +67,9 @@ class Trial:
         if store_fails and durable is not None:
             self.seen.saw(effects[: effects.index(durable)], event, self.now)
             self.seen.cannot_write(durable)
-            event = ev.ServerFailed("store_unavailable", "The store is full.", self.now)
+            withheld = effects[effects.index(durable) :]
+            begun = not any(isinstance(each, fx.StartCall) for each in withheld)
+            event = ev.ServerFailed("store_unavailable", "The store is full.", self.now, begun)
             effects = self._taken(event)
             self.seen.happened(event, self.now)
         self.seen.saw(effects, event, self.now)

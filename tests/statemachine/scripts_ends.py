@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from machine_values import (
     ALIVE,
     BEGIN,
@@ -83,8 +84,6 @@ def _told() -> list[Script]:
         places = PLACES if isinstance(event, ev.TurnTimerFired) else PLACES | {"in a live wait": WAITING}
         for where, (spec, given, stops, committed) in places.items():
             ending = broken if committed else rejected
-            if event == STORE_GONE and where == "in preflight":
-                stops = []  # it was the turn's row that could not be written, so no call has begun
             scripts.append(
                 Script(
                     f"{what} {where} is told {'in the stream' if committed else 'as a status'}",
@@ -93,7 +92,15 @@ def _told() -> list[Script]:
                     [(event, [*stops, *ending(outcome, reason, told)])],
                 )
             )
-    return scripts
+    return scripts + [
+        Script(
+            f"{what} before the call is made costs nothing",
+            STREAM,
+            [BEGIN],
+            [(msgspec.structs.replace(event, call_begun=False), rejected(outcome, reason, told))],
+        )
+        for what, (event, outcome, reason, told) in ENDS.items()
+    ]
 
 
 STALLS = [

@@ -112,19 +112,19 @@ RETRIES = [
         [BEGIN],
         [
             (
-                failed("rate_limited", 1.0, retry_after=4.0),
-                [*gone("rate_limited", retry_after=4.0), set_timer(T.RETRY, 4.0)],
+                failed("rate_limited", 1.0, retry_after=3.9),
+                [*gone("rate_limited", retry_after=3.9), set_timer(T.RETRY, 3.9)],
             ),
-            (ev.RetryTimerFired(5.0), start(1, 0, 1)),
+            (ev.RetryTimerFired(4.9), start(1, 0, 1)),
         ],
     ),
     Script(
-        "a 429 whose Retry-After does not fit goes to the next candidate",
+        "a 429 whose Retry-After ends with the window goes to the next candidate",
         TWO,
         [BEGIN],
         [
             (
-                failed("rate_limited", 1.1, retry_after=4.0),
+                failed("rate_limited", 1.0, retry_after=4.0),
                 [*gone("rate_limited", retry_after=4.0), *start(1, 1)],
             )
         ],

@@ -61,6 +61,7 @@ BROKEN = problem("internal_error", retry_after=5.0)
 FULL = problem("store_unavailable", retry_after=5.0)
 BUG = ev.ServerFailed("internal_error", "", 1.0)
 DISK = ev.ServerFailed("store_unavailable", "", 1.0)
+UNOPENED = ev.ServerFailed("store_unavailable", "", 1.0, call_begun=False)
 UNAUTHORIZED = failed("unauthorized", status=401)
 STOPPED = [fx.StopCall(), row(2)]
 
@@ -145,7 +146,7 @@ BEFORE_CONTENT = [
     Script(
         "a park that cannot be put back is the end of the turn",
         STREAM,
-        [*RESUMED, DISK],
+        [*RESUMED, UNOPENED],
         [(DISK, rejected("failed", "store_unavailable", FULL, usage=USAGE, source="provider", cost=COST))],
     ),
     Script(
@@ -153,7 +154,7 @@ BEFORE_CONTENT = [
         STREAM,
         RESUMED,
         [
-            (DISK, put_back("store_unavailable", FULL, **ONCE)),
+            (UNOPENED, put_back("store_unavailable", FULL, **ONCE)),
             (Renewed(), []),
             (BACK, [*OPEN, *start(2)]),
         ],

@@ -46,12 +46,19 @@ def test_only_what_a_repeat_can_mend_is_repeated(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("retry_after", "left", "expected"),
-    [(5.0, 5.0, 5.0), (5.0, 4.99, None), (0.0, 5.0, 0.0), (0.0, -1.0, None), (-3.0, 5.0, 0.0)],
+    [
+        (5.0, 5.01, 5.0),
+        (5.0, 5.0, None),
+        (0.0, 5.0, 0.0),
+        (0.0, 0.0, None),
+        (0.0, -1.0, None),
+        (-3.0, 5.0, 0.0),
+    ],
 )
 def test_a_rate_limit_is_waited_for_when_it_fits(
     retry_after: float, left: float, expected: float | None
 ) -> None:
-    """Its own time, not longer and not shorter, and only inside of the window."""
+    """Its own time, not longer and not shorter, and only inside of the window: its end is outside."""
     assert delay("rate_limited", retry_after=retry_after, left=left) == expected
 
 
@@ -115,6 +122,27 @@ def test_one_named_model_is_never_a_503() -> None:
     for kind in get_args(FailureKind):
         told = problem_of([CandidateFailure("a", "m", failure(kind))], routed=False)
         assert STATUS[told.code] in (400, 429, 502)
+
+
+@pytest.mark.parametrize(
+    ("waits", "expected"),
+    [([2.0], 2.0), ([None], 5.0), ([None, None], 5.0), ([None, 9.0], 9.0), ([7.0, 3.0], 3.0)],
+)
+def test_a_rate_limit_always_says_when_to_come_back(waits: list[float | None], expected: float) -> None:
+    """The smallest time that an upstream names, or five seconds where none does, for a model or a role."""
+    failures = [CandidateFailure("a", "m", failure("rate_limited", retry_after=each)) for each in waits]
+    told = problem_of(failures, routed=True)
+    assert (told.code, told.retry_after) == ("rate_limited", expected)
+    if len(failures) == 1:
+        assert problem_of(failures, routed=False).retry_after == expected
+        assert problem_of_one(failures[0]).retry_after == expected
+
+
+@pytest.mark.parametrize("kind", get_args(FailureKind))
+def test_only_a_rate_limit_gets_a_time_that_no_upstream_named(kind: str) -> None:
+    """Any other failure says what its upstream said, and nothing where that said nothing."""
+    told = problem_of_one(CandidateFailure("a", "m", failure(kind)))
+    assert (told.retry_after is not None) == (kind == "rate_limited")
 
 
 def test_the_candidates_that_failed_are_listed() -> None:

@@ -74,6 +74,21 @@ async def test_closing_a_turn_that_went_on_ends_its_park(any_store: Store) -> No
     assert row.outcome == "completed"
 
 
+@pytest.mark.parametrize("was_taken", [True, False])
+async def test_no_row_of_a_closed_turns_park_is_left(sqlite_store: SqliteStore, was_taken: bool) -> None:
+    """Its snapshot holds the whole conversation, so it goes with the turn and not only when it expires."""
+    await (taken(sqlite_store) if was_taken else sqlite_store.park_turn(ROW, [], park("t", "c", "d"), []))
+
+    def kept(db: sqlite3.Connection) -> list[int]:
+        return [
+            db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("parks", "park_calls")
+        ]
+
+    assert await sqlite_store._writer.submit(kept) == [1, 1 if was_taken else 2]
+    await sqlite_store.close_turn(changed(ROW, outcome="cancelled", reason="cancelled"), [])
+    assert await sqlite_store._writer.submit(kept) == [0, 0]
+
+
 async def test_a_park_left_taken_at_the_end_is_put_back(open_any: Any, now: Now) -> None:
     """An orderly end that never learned what became of the response leaves the park to the next process."""
     async with open_any("one") as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
@@ -11,6 +12,7 @@ from support.rig import Collector, make_agent, nothing_left, request, respond, s
 from support.scripted import HANG, Call, Scripted, answer, calling, ending, text
 
 from trio_agent.providers.contract import CallLimits, UpstreamError
+from trio_agent.statemachine import effects as fx
 
 DRAIN = CallLimits(on_disconnect="drain", drain_timeout=30)
 
@@ -143,6 +145,46 @@ async def test_a_timed_out_turn_is_not_drained(autojump_clock: trio.abc.Clock) -
     assert sink.problem.code == "turn_timeout"
 
 
+@pytest.mark.parametrize("script", [[HANG], [text("Hel"), HANG]], ids=["preflight", "streaming"])
+async def test_a_server_that_is_killed_drains_nothing(
+    autojump_clock: trio.abc.Clock, script: list[object]
+) -> None:
+    """A cancellation that is the server's own end closes the call at once, for nobody has left it."""
+    lab = Scripted(script, limits=DRAIN)
+    agent = make_agent(lab)
+    with nothing_left(lab):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(respond, agent)
+            await trio.sleep(1)
+            agent.end_as("shutdown")
+            nursery.cancel_scope.cancel()
+    assert trio.current_time() == lab.calls[0].closed_at == 1.0
+    row = store_of(agent).only
+    assert (row.outcome, row.reason, row.usage_source) == ("cancelled", "shutdown", "unknown")
+
+
+class StuckAtKeepalive(Collector):
+    """A client that takes everything but keepalives. One of those is never taken."""
+
+    async def send(self, outputs: Sequence[fx.Output]) -> None:
+        if any(type(output) is fx.SendKeepalive for output in outputs):
+            await trio.sleep_forever()
+        await super().send(outputs)
+
+
+async def test_nothing_follows_a_write_that_was_cut_short(autojump_clock: trio.abc.Clock) -> None:
+    """What came while a keepalive was stuck does not go out behind half of it when the turn's time is up."""
+    lab = draining(40.0, text("lo"), HANG)
+    agent = make_agent(lab, server={"turn_timeout": 60})
+    sink = StuckAtKeepalive()
+    with nothing_left(lab):
+        await respond(agent, request(), sink)
+    assert trio.current_time() == lab.calls[0].closed_at == 60.0
+    assert sink.text == "Hel"
+    assert sink.attempts == 1
+    assert (store_of(agent).only.outcome, store_of(agent).only.reason) == ("failed", "timeout")
+
+
 # --- stalls ------------------------------------------------------------------------------------------------
 
 SHORT = CallLimits(first_byte_timeout=30, idle_timeout=10, max_retries=0)
@@ -179,10 +221,13 @@ async def test_a_ping_is_a_sign_of_life(autojump_clock: trio.abc.Clock) -> None:
     assert trio.current_time() == 34.0
 
 
-async def test_a_slow_client_is_no_stalled_upstream(autojump_clock: trio.abc.Clock) -> None:
-    """Time that a write takes does not count against the upstream."""
+@pytest.mark.parametrize("pause", [5.0, None], ids=["silent meanwhile", "ahead of the client"])
+async def test_a_slow_client_is_no_stalled_upstream(
+    autojump_clock: trio.abc.Clock, pause: float | None
+) -> None:
+    """Time that a write takes does not count against the upstream, even if that has more to say already."""
     held = trio.Event()
-    lab = Scripted([text("a"), 5.0, text("b"), ending()], limits=SHORT)
+    lab = Scripted([text("a"), *([pause] if pause else []), text("b"), ending()], limits=SHORT)
     sink = Collector(held=held)
 
     async def read_late() -> None:
@@ -192,8 +237,9 @@ async def test_a_slow_client_is_no_stalled_upstream(autojump_clock: trio.abc.Clo
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read_late)
         await respond(make_agent(lab), request(), sink)
-    assert trio.current_time() == 105.0
+    assert trio.current_time() == 100.0 + (pause or 0.0)
     assert sink.text == "ab"
+    assert sink.kinds[-1] == "Finish"
 
 
 async def test_a_stalled_candidate_is_replaced(autojump_clock: trio.abc.Clock) -> None:

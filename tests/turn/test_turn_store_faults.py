@@ -21,6 +21,8 @@ from support.rig import (
 from support.scripted import Scripted, answer, calling
 
 from trio_agent.errors import AgentError
+from trio_agent.providers.contract import ProviderRequest
+from trio_agent.statemachine import Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.conversation import ToolCall
@@ -296,3 +298,29 @@ async def test_a_turn_that_ends_while_its_row_is_written_has_called_no_model(
     assert len(lab.calls) == 1
     assert (store.only.outcome, store.only.cost_usd, store.only.usage_source) == ("parked", cost, "provider")
     assert [row.number for row in store.calls[store.only.id]] == [1]
+
+
+async def test_a_bug_before_a_call_is_made_leaves_the_cost_known(autojump_clock: trio.abc.Clock) -> None:
+    """What failed costs nothing: the turn's sum is that of the calls that were made."""
+
+    async def look() -> str:
+        """Look."""
+        return "a house"
+
+    lab = Scripted(calling(("s", "look")), answer("never"))
+    agent = make_agent(lab, tools=[look])
+    admitted = await agent.admit(request())
+    driver = admitted.make_driver(Collector())
+    build = driver._build_request
+
+    def build_once(turn: Turn, nonce: str) -> ProviderRequest:
+        if lab.calls:
+            raise LookupError("a bug of the server's")
+        return build(turn, nonce)
+
+    driver._build_request = build_once
+    await driver.run(admitted.first)
+    store = store_of(agent)
+    (call,) = store.model_calls
+    assert call.cost_usd is not None
+    assert (store.only.reason, store.only.cost_usd) == ("internal_error", call.cost_usd)

@@ -30,6 +30,8 @@ from .sockets import detect_dead_peer, unacknowledged
 READ_BYTES: Final = 65_536
 WRITE_BYTES: Final = 65_536
 """What a client must take of a response, or of the rest of it, within each write timeout."""
+CANCELLED_WRITE_TIMEOUT: Final = 1.0
+"""Seconds that a client has to take the bytes which a cancellation finds on their way; then it is reset."""
 READ_AHEAD_BYTES: Final = 65_536
 LINGER_TIMEOUT: Final = 2.0
 """Seconds for which input is thrown away after an early answer, so that closing does not destroy it."""
@@ -269,44 +271,53 @@ class Connection:
     async def _write(self, data: bytes) -> None:
         """Hand bytes to the kernel, whole, or end the connection.
 
-        Shielded: h11 counts these bytes as sent, so a cancellation in between would garble what follows.
-        `abort` ends the wait from outside.
+        h11 counts these bytes as sent, so nothing could follow a part of them. A cancellation therefore waits
+        for a client that is slow, but not long: a turn's deadline does not wait for one that does not read.
         """
-        rest = self._write_now(data)
-        if not rest:
+        unsent = [self._write_now(data)]
+        if not unsent[0]:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        with trio.CancelScope(shield=True):
-            async with self._send_lock:
-                try:
-                    if await self._write_slowly(rest):
-                        return
-                    log.info("a client took no data for %g s and was cut off", self._limits.write_timeout)
-                except (OSError, trio.ClosedResourceError):
-                    pass
-        self.abort()
-        self._cancel_calls()
+        whole = False
+        try:
+            try:
+                whole = await self._write_slowly(unsent)
+            except trio.Cancelled:
+                with trio.move_on_after(CANCELLED_WRITE_TIMEOUT, shield=True):
+                    whole = await self._write_slowly(unsent)
+                raise
+        except (OSError, trio.ClosedResourceError):
+            pass
+        finally:
+            if not whole:
+                self.abort()
+                self._cancel_calls()
 
-    async def _write_slowly(self, rest: memoryview) -> bool:
+    async def _write_slowly(self, unsent: list[memoryview]) -> bool:
         """Hand over what the kernel did not take at once; False if the client took too little for too long.
 
         What the client has taken is asked of the kernel. That it has room again would come late: it wants
         a third of its buffer free before it says so, and the buffer may have grown to some MiB.
+
+        Args:
+            unsent: one view; what is left in it if this is cancelled has not been handed over.
         """
         sock = self._stream.socket
         left, deadline = math.inf, 0.0
-        while rest:
-            if sock.fileno() < 0:
-                raise trio.ClosedResourceError
-            now, left_now = trio.current_time(), len(rest) + unacknowledged(sock)
-            if left_now <= left - WRITE_BYTES:
-                left, deadline = left_now, now + self._limits.write_timeout
-            elif now >= deadline:
-                return False
-            with trio.CancelScope(deadline=deadline):
-                await trio.lowlevel.wait_writable(sock)
-                with contextlib.suppress(BlockingIOError):
-                    rest = rest[os.write(sock.fileno(), rest) :]
+        async with self._send_lock:
+            while unsent[0]:
+                if sock.fileno() < 0:
+                    raise trio.ClosedResourceError
+                now, left_now = trio.current_time(), len(unsent[0]) + unacknowledged(sock)
+                if left_now <= left - WRITE_BYTES:
+                    left, deadline = left_now, now + self._limits.write_timeout
+                elif now >= deadline:
+                    log.info("a client took no data for %g s and was cut off", self._limits.write_timeout)
+                    return False
+                with trio.CancelScope(deadline=deadline):
+                    await trio.lowlevel.wait_writable(sock)
+                    with contextlib.suppress(BlockingIOError):
+                        unsent[0] = unsent[0][os.write(sock.fileno(), unsent[0]) :]
         return True
 
     def _write_now(self, data: bytes) -> memoryview:
