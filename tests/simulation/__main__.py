@@ -25,6 +25,8 @@ from simulation.shrink import shrink
 
 STRIDE = 25
 """Seeds that a job runs before it reports."""
+REPLAYED = 2
+"""Each seed that this divides has its turns recorded and replayed."""
 
 
 class Report(Struct):
@@ -39,42 +41,58 @@ class Report(Struct):
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="simulation", description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", default="0-499", help="one, or first-last (default %(default)s)")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes")
+    parser.add_argument("--jobs", type=_jobs, default=min(2, os.cpu_count() or 1), help="processes")
     parser.add_argument("--scenario", type=Path, help="run this file instead of seeds")
     parser.add_argument("--timeline", action="store_true", help="print what happened, also where all is well")
     parser.add_argument("--no-shrink", action="store_true", help="report a scenario as it is")
     parser.add_argument(
-        "--replay", action="store_true", help="record every turn, and replay it (invariant 7)"
+        "--replay",
+        action="store_true",
+        help="replay the turns of every seed (invariant 7), not of every second",
     )
     parser.add_argument("--keep-going", action="store_true", help="run all seeds, then report the first")
     given = parser.parse_args(arguments)
+    every = 1 if given.replay else REPLAYED
     if given.scenario is not None:
         try:
             scenario = from_json(given.scenario.read_bytes())
         except (OSError, ValidationError) as error:
             parser.error(f"{given.scenario}: {error}")
-        return show(scenario, given.replay, timeline=True, shrinking=False)
+        return show(scenario, every, timeline=True, shrinking=False)
     try:
         seeds = _seeds(given.seeds)
     except ValueError:
-        parser.error(f"--seeds {given.seeds}: write a number, or two with a dash between")
+        parser.error(
+            f"--seeds {given.seeds}: write a number, or two with a dash between, the smaller one first"
+        )
     if len(seeds) == 1:
-        return show(generate(seeds[0]), given.replay, timeline=given.timeline, shrinking=not given.no_shrink)
-    return soak(seeds, given.jobs, given.replay, shrinking=not given.no_shrink, keep_going=given.keep_going)
+        return show(generate(seeds[0]), every, timeline=given.timeline, shrinking=not given.no_shrink)
+    return soak(seeds, given.jobs, every, shrinking=not given.no_shrink, keep_going=given.keep_going)
 
 
 def _seeds(text: str) -> range:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+    """Raises ValueError where the text names no seed."""
+    first, dash, last = text.partition("-")
+    seeds = range(int(first), int(last if dash else first) + 1)
+    if not seeds:
+        raise ValueError(text)
+    return seeds
 
 
-def soak(seeds: range, jobs: int, replays: bool, *, shrinking: bool, keep_going: bool) -> int:
+def _jobs(text: str) -> int:
+    jobs = int(text) if text.isascii() and text.isdigit() else 0
+    if jobs < 1:
+        raise argparse.ArgumentTypeError(f"{text}: write how many processes, at least 1")
+    return jobs
+
+
+def soak(seeds: range, jobs: int, every: int, *, shrinking: bool, keep_going: bool) -> int:
     """Run many seeds; 1 if one of them contradicts an invariant."""
     began = time.monotonic()
     total = Report()
     strides = [seeds[start : start + STRIDE] for start in range(0, len(seeds), STRIDE)]
     with ProcessPoolExecutor(jobs) as pool:
-        for report in pool.map(partial(run_seeds, replays=replays), strides):
+        for report in pool.map(partial(run_seeds, every=every), strides):
             total.seeds += report.seeds
             total.turns += report.turns
             total.cpu += report.cpu
@@ -93,16 +111,16 @@ def soak(seeds: range, jobs: int, replays: bool, *, shrinking: bool, keep_going:
     )
     if total.wrong:
         print(f"seeds: {' '.join(map(str, total.wrong))}\n")
-        return show(generate(total.wrong[0]), replays, timeline=True, shrinking=shrinking)
+        return show(generate(total.wrong[0]), every, timeline=True, shrinking=shrinking)
     return 0
 
 
-def run_seeds(seeds: Iterable[int], *, replays: bool = False) -> Report:
+def run_seeds(seeds: Iterable[int], *, every: int = REPLAYED) -> Report:
     """Run some seeds in this process."""
     report = Report(wrong=[])
     began = time.process_time()
     for seed in seeds:
-        outcome = run_scenario(generate(seed), extensions=_extensions(replays))
+        outcome = run_scenario(generate(seed), extensions=_extensions(seed, every))
         report.seeds += 1
         report.turns += outcome.turns
         if outcome.violations:
@@ -111,16 +129,16 @@ def run_seeds(seeds: Iterable[int], *, replays: bool = False) -> Report:
     return report
 
 
-def _extensions(replays: bool) -> list[Extension]:
-    return [Replaying()] if replays else []
+def _extensions(seed: int, every: int) -> list[Extension]:
+    return [Replaying()] if seed % every == 0 else []
 
 
-def show(scenario: Scenario, replays: bool, *, timeline: bool, shrinking: bool) -> int:
+def show(scenario: Scenario, every: int, *, timeline: bool, shrinking: bool) -> int:
     """Run one scenario and say what came of it; one that contradicts an invariant is shrunk first."""
-    outcome = run_scenario(scenario, extensions=_extensions(replays))
+    outcome = run_scenario(scenario, extensions=_extensions(scenario.seed, every))
     if outcome.violations and shrinking:
-        smaller = shrink(scenario, same_fault(outcome, replays))
-        outcome = run_scenario(smaller, extensions=_extensions(replays))
+        smaller = shrink(scenario, same_fault(outcome, every))
+        outcome = run_scenario(smaller, extensions=_extensions(scenario.seed, every))
     if outcome.violations:
         print(f"seed {scenario.seed}\n\n{to_json(outcome.scenario)}\n")
     if outcome.violations or timeline:
@@ -132,13 +150,13 @@ def show(scenario: Scenario, replays: bool, *, timeline: bool, shrinking: bool) 
     return 1 if outcome.violations else 0
 
 
-def same_fault(outcome: Outcome, replays: bool) -> Callable[[Scenario], bool]:
-    """Whether a scenario violates one of the invariants that the first one did."""
-    invariants = {violation.invariant for violation in outcome.violations}
+def same_fault(outcome: Outcome, every: int) -> Callable[[Scenario], bool]:
+    """Whether a scenario violates an invariant in the way in which the first one did."""
+    kinds = {violation.kind for violation in outcome.violations}
 
     def violates(scenario: Scenario) -> bool:
-        again = run_scenario(scenario, extensions=_extensions(replays))
-        return any(each.invariant in invariants for each in again.violations)
+        again = run_scenario(scenario, extensions=_extensions(scenario.seed, every))
+        return any(each.kind in kinds for each in again.violations)
 
     return violates
 

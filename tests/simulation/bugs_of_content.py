@@ -22,7 +22,7 @@ from trio_agent.turn.timers import Timers
 # --- 4: all of it, once, in order ---------------------------------------------------------------------
 
 
-@bug(4)
+@bug(4, says="the role came twice")
 def the_role_is_sent_twice() -> Iterator[None]:
     commit = answering.commit
 
@@ -33,7 +33,7 @@ def the_role_is_sent_twice() -> Iterator[None]:
         yield
 
 
-@bug(4)
+@bug(4, says="it should begin like")
 def a_delta_in_a_full_batch_is_dropped() -> Iterator[None]:
     send = StreamSink.send
 
@@ -45,7 +45,7 @@ def a_delta_in_a_full_batch_is_dropped() -> Iterator[None]:
         yield
 
 
-@bug(4, first=5)
+@bug(4, says="it should begin like")
 def reasoning_overtakes_text_of_the_same_batch() -> Iterator[None]:
     send = StreamSink.send
 
@@ -63,7 +63,7 @@ def reasoning_overtakes_text_of_the_same_batch() -> Iterator[None]:
         yield
 
 
-@bug(4)
+@bug(4, says="a piece was held back", first=3)
 def text_is_held_back_until_the_next_batch() -> Iterator[None]:
     send = StreamSink.send
 
@@ -80,7 +80,7 @@ def text_is_held_back_until_the_next_batch() -> Iterator[None]:
         yield
 
 
-@bug(4)
+@bug(4, says="had begun to answer")
 def another_model_goes_on_after_content() -> Iterator[None]:
     rows = dict(TRANSITIONS)
     rows[STREAMING] = {**rows[STREAMING], ev.CallFailed: (*rows[STREAMING][ev.CallFailed], STREAMING)}
@@ -88,7 +88,7 @@ def another_model_goes_on_after_content() -> Iterator[None]:
         yield
 
 
-@bug(4)
+@bug(4, says="the head came after")
 def the_preflight_window_never_ends() -> Iterator[None]:
     set_timer = Timers.set
 
@@ -103,7 +103,7 @@ def the_preflight_window_never_ends() -> Iterator[None]:
 # --- 5: every token, once -----------------------------------------------------------------------------
 
 
-@bug(5, first=5)
+@bug(5, says="its calls' sum is", first=4)
 def the_usage_of_a_call_that_failed_is_lost() -> Iterator[None]:
     record = Journal.record_call
 
@@ -115,7 +115,7 @@ def the_usage_of_a_call_that_failed_is_lost() -> Iterator[None]:
         yield
 
 
-@bug(5)
+@bug(5, says="its calls' sum is")
 def the_usage_of_a_resumed_turn_is_doubled() -> Iterator[None]:
     restore = Turn.__dict__["restore"].__func__
 
@@ -130,7 +130,7 @@ def the_usage_of_a_resumed_turn_is_doubled() -> Iterator[None]:
         yield
 
 
-@bug(5)
+@bug(5, says=", as turn_")
 def a_call_costs_what_the_call_before_it_cost() -> Iterator[None]:
     start = calling._start_call
 
@@ -147,7 +147,7 @@ def a_call_costs_what_the_call_before_it_cost() -> Iterator[None]:
 # --- 6: a stored turn is the same turn ----------------------------------------------------------------
 
 
-@bug(6, first=20)
+@bug(6, says="is missing", first=9)
 def a_snapshot_loses_the_results_of_server_tools() -> Iterator[None]:
     snapshot = Turn.snapshot
 
@@ -163,7 +163,7 @@ def a_snapshot_loses_the_results_of_server_tools() -> Iterator[None]:
         yield
 
 
-@bug(6, 4, 3)
+@bug(0, says="has not begun", first=17)
 def a_restored_turn_has_forgotten_the_running_answer() -> Iterator[None]:
     snapshot = Turn.snapshot
 

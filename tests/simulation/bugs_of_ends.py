@@ -27,7 +27,7 @@ from trio_agent.turn.timers import Timers
 # --- 1: one end, one outcome --------------------------------------------------------------------------
 
 
-@bug(1)
+@bug(1, says="though it is closed")
 def the_outcome_row_is_written_twice() -> Iterator[None]:
     close = SqliteStore.close_turn
 
@@ -44,7 +44,7 @@ def the_outcome_row_is_written_twice() -> Iterator[None]:
         yield
 
 
-@bug(1)
+@bug(1, says="left running by a server")
 def a_cancelled_turn_has_no_outcome() -> Iterator[None]:
     async def forget(driver: Any) -> None:
         del driver
@@ -53,7 +53,7 @@ def a_cancelled_turn_has_no_outcome() -> Iterator[None]:
         yield
 
 
-@bug(1)
+@bug(1, says="was told before its outcome was written")
 def the_client_is_told_before_the_outcome_is_written() -> Iterator[None]:
     done = answering.done
 
@@ -65,7 +65,7 @@ def the_client_is_told_before_the_outcome_is_written() -> Iterator[None]:
         yield
 
 
-@bug(1)
+@bug(1, says="taken, though it is resumed", first=3)
 def a_park_is_taken_twice() -> Iterator[None]:
     take = SqliteStore.take_park
 
@@ -77,7 +77,7 @@ def a_park_is_taken_twice() -> Iterator[None]:
         yield
 
 
-@bug(1)
+@bug(1, says="left running by a server")
 def a_cancellation_tears_the_write_of_an_outcome() -> Iterator[None]:
     async def unshielded(write: Any) -> None:
         try:
@@ -93,22 +93,25 @@ def a_cancellation_tears_the_write_of_an_outcome() -> Iterator[None]:
 
 async def _settle_unshielded(driver: Any) -> None:
     if not driver.over:
-        driver._due.extend(driver.effects_of(driver._last_event()))
+        driver._due.extend(driver.effects_of(driver.ending.event(driver.turn)))
     await driver._performer.record_rest(driver._due)
 
 
 # --- 2: nothing left ----------------------------------------------------------------------------------
 
 
-@bug(2)
+@bug(2, says="was open when")
 def the_upstream_stays_open_when_the_client_leaves() -> Iterator[None]:
     kept: list[Any] = []  # or the collector would close what nobody holds
 
-    with replaced((Connection, "close", kept.append)):
+    def keep(connection: Any) -> None:
+        kept.append(connection)
+
+    with replaced((Connection, "close", keep)):
         yield
 
 
-@bug(2)
+@bug(2, says="was open when")
 def a_client_that_leaves_is_not_noticed() -> Iterator[None]:
     def look_away(connection: Any) -> None:
         del connection
@@ -124,7 +127,7 @@ def a_client_that_leaves_is_not_noticed() -> Iterator[None]:
         yield
 
 
-@bug(2, 1)
+@bug(2, 1, says="tasks are left")
 def the_timers_run_on_after_the_turn() -> Iterator[None]:
     run = Timers.run
 
@@ -138,7 +141,7 @@ def the_timers_run_on_after_the_turn() -> Iterator[None]:
         yield
 
 
-@bug(2)
+@bug(2, says="s to end (shutdown)", first=3)
 def a_shutdown_waits_for_clients_without_a_limit() -> Iterator[None]:
     drain = _Server.drain
 
@@ -152,7 +155,7 @@ def a_shutdown_waits_for_clients_without_a_limit() -> Iterator[None]:
 # --- 3: an end that is one ----------------------------------------------------------------------------
 
 
-@bug(3)
+@bug(3, says="an event after the terminal one")
 def the_terminal_event_is_doubled() -> Iterator[None]:
     finish = StreamSink._finish
 
@@ -164,7 +167,7 @@ def the_terminal_event_is_doubled() -> Iterator[None]:
         yield
 
 
-@bug(3)
+@bug(3, says="finished as stop, but its upstream", first=9)
 def a_truncated_stream_is_finished_as_stop() -> Iterator[None]:
     conclude = ChatDecoder._conclude
 
@@ -176,7 +179,7 @@ def a_truncated_stream_is_finished_as_stop() -> Iterator[None]:
         yield
 
 
-@bug(3)
+@bug(3, says="the connection was closed without an answer", first=3)
 def a_shutdown_cuts_streams_without_a_word() -> Iterator[None]:
     async def say_nothing(agent: Any, reason: str = "shutdown") -> None:
         del agent, reason
@@ -185,7 +188,7 @@ def a_shutdown_cuts_streams_without_a_word() -> Iterator[None]:
         yield
 
 
-@bug(3)
+@bug(3, says="without a keepalive")
 def no_keepalives_are_sent() -> Iterator[None]:
     set_timer = Timers.set
 
@@ -197,7 +200,7 @@ def no_keepalives_are_sent() -> Iterator[None]:
         yield
 
 
-@bug(3, first=5)
+@bug(3, says="without a keepalive", first=13)
 def invisible_outputs_put_keepalives_off() -> Iterator[None]:
     """Found by the simulator: what a wire does not show was taken for something that the client has heard."""
     with replaced((perform, "UNHEARD", frozenset())):

@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 
+from simulation.client import result_of
 from simulation.evidence import Evidence
+from simulation.tools import words_due
 from simulation.upstream import Exchange
+from simulation.wires import SERVER_TOOL
 
 
 def check_results(evidence: Evidence, exchange: Exchange) -> None:
     """Every call in the conversation has one result, and it is that call's."""
     calls, results = calls_in(exchange), results_in(exchange)
-    for call_id, arguments in calls.items():
+    for call_id, (name, arguments) in calls.items():
         found = results.get(call_id)
         if found is None:
             evidence.violate(6, f"{exchange.name}: the result of {call_id} is missing")
-        elif not _fits(call_id, arguments, found):
+        elif not any(words in found for words in _due(evidence, exchange, call_id, name, arguments)):
             evidence.violate(6, f"{exchange.name}: the result of {call_id} is {found[:60]!r}")
     for call_id in results.keys() - calls.keys():
         evidence.violate(6, f"{exchange.name}: a result of {call_id}, which is not in the conversation")
 
 
-def _fits(call_id: str, arguments: str, found: str) -> bool:
-    key = call_id.removeprefix("call_")
-    return any(
-        words in found
-        for words in (
-            f"seen {call_id}",
-            f"done {key}",
-            f"LookupError: {key}",
-            "did not end within",
-            "interrupted",
-        )
-    )
+def _due(evidence: Evidence, exchange: Exchange, call_id: str, name: str, arguments: str) -> set[str]:
+    """What the result must hold one of."""
+    if name == SERVER_TOOL:
+        key = call_id.removeprefix("call_")
+        return words_due(arguments, f"done {key}", evidence.scenario.settings.tool)
+    client = evidence.client_of(exchange.ask)
+    if client.embedded:
+        return words_due(arguments, result_of(call_id), inf)
+    left_out = any(ask.results == "some" for ask in client.asks)
+    return {result_of(call_id), *(["interrupted"] if left_out else [])}
 
 
-def calls_in(exchange: Exchange) -> dict[str, str]:
-    calls: dict[str, str] = {}
+def calls_in(exchange: Exchange) -> dict[str, tuple[str, str]]:
+    """The name and the arguments of each call in the conversation that a model is sent."""
+    calls: dict[str, tuple[str, str]] = {}
     for message in exchange.request["messages"]:
         for call in message.get("tool_calls") or ():
-            calls[call["id"]] = call["function"]["arguments"]
+            calls[call["id"]] = (call["function"]["name"], call["function"]["arguments"])
         for block in _blocks(message):
             if block["type"] == "tool_use":
-                calls[block["id"]] = str(block["input"])
+                calls[block["id"]] = (block["name"], json.dumps(block["input"]))
     return calls
 
 

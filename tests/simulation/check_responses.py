@@ -6,13 +6,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
-from simulation.evidence import EPSILON, Evidence, in_words
+from simulation.accounts import Account
+from simulation.client import NEVER_READS_FOR
+from simulation.evidence import EPSILON, STORE_LIMIT, Evidence, in_words
+from simulation.kernel import EPOCH
 from simulation.reading import Response
 from simulation.upstream import Exchange
 from simulation.wires import Piece
 
 CLOSE_WITHIN = 0.05
 """Seconds within which an upstream must see that its caller's client has left."""
+
+SLACK = 1.0
+"""Seconds that the end of a turn may take beside what is limited."""
+LAST_WORDS = 1.5
+"""Seconds beyond its turn's time that a client which does not read is given to take what is on its way."""
+STORE_WRITES = 4
+"""That a turn may have to wait for: its park taken, its row opened and closed, and its clean-up."""
 
 # --- 3 and 4: what the client was told ----------------------------------------------------------------
 
@@ -136,32 +146,44 @@ def _ended_in_order(evidence: Evidence, at: float) -> bool:
 
 def check_times(evidence: Evidence, response: Response, calls: Sequence[Exchange]) -> None:
     settings = evidence.scenario.settings
-    if not evidence.healthy:
+    lasted = response.ended_at - response.sent_at
+    limit = settings.turn + SLACK + (0.0 if evidence.timely(response) else STORE_WRITES * STORE_LIMIT)
+    limit += settings.write + NEVER_READS_FOR if response.slow else 0.0
+    if lasted > limit and response.ended != "left" and not (response.ask.spoiled or response.live):
+        evidence.violate(1, f"{response.name}: lasted {lasted:.3f} s; {limit:g} s are allowed")
+    if not evidence.timely(response) or response.slow:
         return
-    if not response.slow:
-        if response.streamed and response.quiet > settings.keepalive + EPSILON:
+    if response.streamed:
+        if response.quiet > settings.keepalive + EPSILON:
             evidence.violate(3, f"{response.name}: silent for {response.quiet:.3f} s, without a keepalive")
-        if response.streamed:
-            sent = evidence.sent(response, calls)
-            waits = [got[0] - each.at for got, each in zip(response.pieces, sent, strict=False)]
-            late = [wait for wait in waits if wait > EPSILON]
-            if late and all(each.sure for each in sent):
-                evidence.violate(4, f"{response.name}: a piece was held back for {late[0]:.3f} s")
+        sent = evidence.sent(response, calls)
+        waits = [got[0] - each.at for got, each in zip(response.pieces, sent, strict=False)]
+        late = [wait for wait in waits if wait > EPSILON]
+        if late and all(each.sure for each in sent):
+            evidence.violate(4, f"{response.name}: a piece was held back for {late[0]:.3f} s")
         window = settings.preflight if response.ask.preflight is None else response.ask.preflight
         waited = 0.0 if response.head_at is None else response.head_at - response.sent_at
-        if response.streamed and waited > window + EPSILON:
+        if waited > window + EPSILON:
             evidence.violate(4, f"{response.name}: the head came after {waited:.3f} s")
-        lasted = response.ended_at - response.sent_at
-        if (
-            lasted > settings.turn + 1.0
-            and response.ended != "left"
-            and not (response.ask.spoiled or response.live)
-        ):
-            evidence.violate(1, f"{response.name}: lasted {lasted:.3f} s; the limit is {settings.turn:g} s")
-        for exchange in calls:
-            if exchange.provider in settings.drains and response.ended == "left":
-                continue
-            if exchange.ended_at > response.ended_at + CLOSE_WITHIN:
-                evidence.violate(
-                    2, f"{exchange.name} was open when {response.name} was over ({response.ended})"
-                )
+    for exchange in calls:
+        if exchange.provider in settings.drains and response.ended == "left":
+            continue
+        if exchange.ended_at > response.ended_at + CLOSE_WITHIN:
+            evidence.violate(2, f"{exchange.name} was open when {response.name} was over ({response.ended})")
+
+
+def check_slow_reader(evidence: Evidence, response: Response, account: Account | None) -> None:
+    """A client that does not read holds nothing for longer than its turn may last, at any write limit."""
+    if not response.slow or account is None or not account.sure or not evidence.timely(response):
+        return
+    limit = response.sent_at + evidence.scenario.settings.turn + LAST_WORDS
+    drained = 6.0 if evidence.scenario.settings.drains else 0.0
+    row = evidence.ledger.outcome_after(account.turn.id, response.mark)
+    if row is not None and row.ended_at is not None and row.ended_at - EPOCH > limit + drained:
+        late = row.ended_at - EPOCH - limit
+        evidence.violate(2, f"{response.name}: its client does not read, and it ended {late:.3f} s late")
+    for entry in account.entries:
+        exchange = entry.exchange
+        if exchange is not None and exchange.ask == response.token and exchange.ended_at > limit + drained:
+            late = exchange.ended_at - limit
+            evidence.violate(2, f"{exchange.name} was open {late:.3f} s after the time of {response.name}")

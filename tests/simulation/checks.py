@@ -8,9 +8,13 @@ responses in `reading.py`, writes in `ledger.py`, ends and what they leave in `s
 
 from __future__ import annotations
 
+from simulation.accounts import accounts
+from simulation.check_calls import check_account
 from simulation.check_memory import check_conversations, check_results
+from simulation.check_outcomes import check_outcome
+from simulation.check_parks import check_concurrency, check_parks
 from simulation.check_records import check_row, check_rows, check_usage
-from simulation.check_responses import check_content, check_ending, check_times
+from simulation.check_responses import check_content, check_ending, check_slow_reader, check_times
 from simulation.evidence import Evidence
 from simulation.upstream import Exchange
 
@@ -32,6 +36,17 @@ def check(evidence: Evidence) -> None:
             evidence.violate(2, f"{exchange.name} was begun for a client that was not there")
         check_results(evidence, exchange)
     check_rows(evidence)
+    found = {account.turn.id: account for account in accounts(evidence)}
+    for account in found.values():
+        check_account(evidence, account)
+        for response in account.responses:
+            earlier = [each for each in account.responses if each.mark < response.mark]
+            response.resumed = bool(earlier)
+            check_outcome(evidence, response, account)
+    check_parks(evidence, found)
+    check_concurrency(evidence)
+    for response in evidence.responses:
+        check_slow_reader(evidence, response, found.get(response.turn_id or ""))
     check_usage(evidence, by_response)
     check_conversations(evidence, by_response)
     if evidence.open_sockets:

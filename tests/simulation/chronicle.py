@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import trio
 from msgspec import Struct
+
+_NAMES = re.compile(
+    r"'[^']*'|\"[^\"]*\"|\[[^]]*\]|\([^)]*\)"  # what is quoted, listed or put in brackets
+    r"|(?:client|program) \d+ \S+|call \S+|\S*\d\S*"  # who it is about, and figures
+)
 
 
 class Line(Struct, frozen=True):
@@ -24,6 +30,11 @@ class Violation(Struct, frozen=True):
 
     invariant: int
     message: str
+
+    @property
+    def kind(self) -> tuple[int, str]:
+        """What is contradicted and how, without the names and figures of one scenario."""
+        return self.invariant, _NAMES.sub("…", self.message.partition("\n")[0])
 
     def __str__(self) -> str:
         return f"invariant {self.invariant}: {self.message}"

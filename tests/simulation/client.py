@@ -31,6 +31,7 @@ class SimulatedClient:
     """One client of the scenario.
 
     Args:
+        asked: called when a request is about to be sent.
         told: called when a response has said that it is over, before anything else happens.
     """
 
@@ -40,12 +41,14 @@ class SimulatedClient:
         plan: Client,
         network: Network,
         chronicle: Chronicle,
+        asked: Callable[[Response], None],
         told: Callable[[Response], None],
     ) -> None:
         self._name = name
         self._plan = plan
         self._network = network
         self._chronicle = chronicle
+        self._asked = asked
         self._told = told
         self._half: trio.socket.SocketType | None = None
         self.responses: list[Response] = []
@@ -63,22 +66,23 @@ class SimulatedClient:
                     messages = _continued(messages, last, ask)
                 else:
                     messages = [{"role": "user", "content": f"⟦{ask.name}⟧ {ask.spoiled}"}]
-                last = await self._ask(ask, messages)
+                last = await self._ask(ask, messages, last if follows else None)
         finally:
             if self._half is not None:
                 self._half.close()
 
-    async def _ask(self, ask: Ask, messages: list[Any]) -> Response:
+    async def _ask(self, ask: Ask, messages: list[Any], follows: Response | None) -> Response:
         """The request with its repeats and copies; returns what the first copy was told last."""
         async with trio.open_nursery() as nursery:
             for copy in range(1, ask.copies):
-                nursery.start_soon(self._alone, ask, messages, copy)
+                nursery.start_soon(self._alone, ask, messages, copy, follows)
             for attempt in range(ask.tries):
                 if attempt:
                     await trio.sleep(0.5 * attempt)
                 response = Response(
                     ask, ask.name, f"{self._name} {ask.name}/{attempt}", self._chronicle.violate
                 )
+                response.follows = follows
                 if not self._plan.keeps_alive and self._half is not None:
                     self._half.close()
                     self._half = None
@@ -87,9 +91,10 @@ class SimulatedClient:
                     break
         return response
 
-    async def _alone(self, ask: Ask, messages: list[Any], copy: int) -> None:
+    async def _alone(self, ask: Ask, messages: list[Any], copy: int, follows: Response | None) -> None:
         token = f"{ask.name}_{copy}"
         response = Response(ask, token, f"{self._name} {token}", self._chronicle.violate)
+        response.follows = follows
         half = await self._exchange(response, _body(ask, messages, copy), None)
         if half is not None:
             half.close()
@@ -101,6 +106,7 @@ class SimulatedClient:
     ) -> trio.socket.SocketType | None:
         """Send and read; returns the connection if it may serve again."""
         self.responses.append(response)
+        self._asked(response)
         try:
             response.reused = half is not None
             if half is None:
@@ -123,7 +129,7 @@ class SimulatedClient:
         self._chronicle.note(self._name, f"asks {response.name}")
         leave = ask.leave or Leave()
         limit = inf if leave.after is None else trio.current_time() + leave.after
-        data = _request(ask, body)
+        data = _request(response, body)
         while data:
             data = data[await half.send(data) :]
         with trio.CancelScope(deadline=limit) as staying:
@@ -203,8 +209,14 @@ def _body(ask: Ask, messages: list[Any], copy: int) -> bytes:
     return (data.replace(f"⟦{ask.name}⟧", f"⟦{ask.name}_{copy}⟧") if copy else data).encode()
 
 
-def _request(ask: Ask, body: bytes) -> bytes:
-    lines = ["POST /v1/chat/completions HTTP/1.1", "host: 127.0.0.1:9099", f"content-length: {len(body)}"]
+def _request(response: Response, body: bytes) -> bytes:
+    ask = response.ask
+    lines = [
+        "POST /v1/chat/completions HTTP/1.1",
+        "host: 127.0.0.1:9099",
+        f"x-client-session-id: {response.name}",
+        f"content-length: {len(body)}",
+    ]
     if ask.preflight is not None:
         lines.append(f"x-preflight-timeout: {ask.preflight:g}")
     if ask.spoiled == "half a head":

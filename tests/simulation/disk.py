@@ -42,6 +42,12 @@ class Disk:
                     delay = max(delay, fault.until - now)
         return delay
 
+    def passes(self) -> int:
+        """Passes through the scheduler by which a caller that accesses it now hears of it later."""
+        now = trio.current_time()
+        faults = (fault for fault in self._faults if fault.kind == "late" and fault.at <= now < fault.until)
+        return max((fault.passes for fault in faults), default=0)
+
     def refuses(self, *kinds: str) -> set[str]:
         now = trio.current_time()
         return {fault.kind for fault in self._faults if fault.at <= now < fault.until} & set(kinds)
@@ -52,7 +58,7 @@ class Disk:
 
     def apply(self, writer: sqlite3.Connection, readers: list[sqlite3.Connection]) -> None:
         """Make the connections refuse what is to be refused from now on."""
-        refused = self.refuses("refuses to begin", "refuses rows", "refuses to commit")
+        refused = self.refuses("refuses to begin", "refuses rows", "refuses parks", "refuses to commit")
         writer.set_authorizer(_refusing(refused) if refused else None)
         for reader in readers:
             reader.set_authorizer(_refuse_reads if self.refuses("unreadable") else None)
@@ -70,7 +76,10 @@ def _refusing(kinds: set[str]) -> Callable[..., int]:
                 (first == _BEGIN and "refuses to begin" in kinds)
                 or (first == _COMMIT and "refuses to commit" in kinds)
             )
-        ) or (action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE) and "refuses rows" in kinds)
+        ) or (
+            action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE)
+            and ("refuses rows" in kinds or (first == "parks" and "refuses parks" in kinds))
+        )
         return sqlite3.SQLITE_DENY if denied else sqlite3.SQLITE_OK
 
     return authorize
@@ -113,7 +122,8 @@ class Threads:
         delay = 0.0 if self._dead else self._disk.delay()
         if not delay:
             job.run()
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            for _ in range(1 + self._disk.passes()):
+                await trio.lowlevel.cancel_shielded_checkpoint()
             return job.result()
         self._nursery.start_soon(self._later, job, delay)
         with trio.CancelScope(shield=not abandon_on_cancel):

@@ -8,7 +8,7 @@ from msgspec import Struct
 from simulation.kernel import EPOCH
 from simulation.ledger import Ledger
 from simulation.reading import Response
-from simulation.scenario import Scenario
+from simulation.scenario import Client, DiskFault, Scenario
 from simulation.server import Downtime
 from simulation.upstream import Exchange
 from simulation.wires import Piece
@@ -17,6 +17,10 @@ from trio_agent.store.contract import CallRow, TurnRow
 
 EPSILON = 1e-6
 """Seconds; less apart is the same moment."""
+
+
+STORE_LIMIT = 10.0
+"""Seconds that a write may take before its caller is told that it has failed."""
 
 
 class Sent(Struct, frozen=True):
@@ -45,6 +49,36 @@ class Evidence(Struct):
     def healthy(self) -> bool:
         """Whether the disk never failed."""
         return not self.scenario.disk
+
+    def ill(self, response: Response) -> bool:
+        """Whether the disk was ill at any time while the response lasted."""
+        return bool(self._faults(response))
+
+    def timely(self, response: Response) -> bool:
+        """Whether the disk took no time while the response lasted, whatever else was wrong with it."""
+        return not any(fault.kind in ("slow", "hangs") for fault in self._faults(response))
+
+    def _faults(self, response: Response) -> list[DiskFault]:
+        return [
+            fault
+            for fault in self.scenario.disk
+            if fault.at <= response.ended_at + EPSILON
+            and response.sent_at <= fault.until + fault.seconds + STORE_LIMIT
+        ]
+
+    def client_of(self, token: str) -> Client:
+        """Whose request it was that the upstreams know by this name."""
+        return self._clients[token.partition("_")[0]]
+
+    def name_of_client(self, token: str) -> str:
+        """As it stands at the beginning of the labels of its requests."""
+        client = self.client_of(token)
+        number = next(i for i, each in enumerate(self.scenario.clients) if each is client)
+        return f"{'program' if client.embedded else 'client'} {number} "
+
+    @property
+    def _clients(self) -> Mapping[str, Client]:
+        return {ask.name: client for client in self.scenario.clients for ask in client.asks}
 
     def calls_for(self, response: Response) -> list[Exchange]:
         """The model calls that this response caused, in order."""

@@ -16,6 +16,7 @@ from simulation.scenario import (
     Ask,
     Client,
     DiskFault,
+    DiskKind,
     Ending,
     Leave,
     Outage,
@@ -23,10 +24,14 @@ from simulation.scenario import (
     Scenario,
     Settings,
     Step,
+    ToolManner,
 )
 
 HAIR = 0.001
 ENDINGS: tuple[Ending, ...] = ("length", "cut", "short", "garbage", "torn", "error", "stall")
+MANNERS: tuple[ToolManner, ...] = (
+    *["returns"] * 6, "raises", "raises", "hangs", "hangs", "exits", "returns nonsense", "fails when stopped",
+)  # fmt: skip
 STATUSES = (400, 401, 408, 413, 422, 429, 429, 500, 502, 503, 529)
 
 
@@ -59,7 +64,13 @@ class _Author:
             concurrent=dice.choice([2, 1000, 1000, 1000]),
             drains=dice.choice([(), (), ("beta",), ("alpha", "gamma")]),
             errors=dice.choice(["event", "event", "event", "content", "both"]),
+            write=dice.choice([6.0, 6.0, 2.0, 30.0, 60.0]),
+            connections=dice.choice([100, 100, 100, 100, 2]),
         )
+
+    def _passes(self) -> int:
+        """Within a moment: by how many passes through the scheduler something happens later."""
+        return self._dice.choice([self._dice.randint(1, 6), self._dice.randint(0, 40)])
 
     # --- moments --------------------------------------------------------------------------------------
 
@@ -83,7 +94,7 @@ class _Author:
         if self._chance(0.3):
             clients += (self._program(),)
         faults = self._dice.random()
-        return Scenario(
+        scenario = Scenario(
             seed=self._seed,
             clients=clients,
             settings=self._settings,
@@ -92,21 +103,96 @@ class _Author:
             acts=self._acts() if 0.15 < faults < 0.4 else (),
             restores=self._dice.choice([0.0, 0.0, 0.1]),
         )
+        scenario = self._in_company(scenario) if self._chance(0.4) else scenario
+        return self._with_lost_writes(scenario) if self._chance(0.12) else scenario
+
+    def _in_company(self, scenario: Scenario) -> Scenario:
+        """With one more client, whose fault is met by another one in a moment that chance seldom finds."""
+        s, dice = self._settings, self._dice
+        model = dice.choice(s.drains or PROVIDERS)
+        drains = replace(s, drains=tuple(sorted({*s.drains, model})))
+        self._asks += 1
+        ask = Ask(f"a{self._asks}", model=f"{model}/one", stream=self._chance(0.8))
+        slow = Reply((Step("text", 2), Step("wait", seconds=s.idle - HAIR), Step("text", 2)))
+        at = scenario.clients[0].start
+        match dice.choice(["before the connection", "while it is drained", "does not read", "parks"]):
+            case "before the connection":
+                outage = Outage(model, at, at + 1.0, silent=True)
+                leave = Leave(after=dice.choice([0.5, 1.0]), passes=dice.randint(0, 20))
+                scenario = replace(scenario, outages=(*scenario.outages, outage), settings=drains)
+                ask = replace(ask, leave=leave)
+            case "while it is drained":
+                act = Act(dice.choice(["kill", "kill", "shutdown"]), at + 1.0, passes=dice.randint(0, 20))
+                leave = Leave(pieces=1) if self._chance(0.5) else None
+                scenario = replace(scenario, acts=(act,), settings=drains)
+                ask = replace(ask, replies=(slow,), leave=leave)
+            case "does not read":
+                large = tuple(Step("text", 3, size=20_000) for _ in range(dice.choice([6, 12, 40])))
+                ask = replace(ask, stream=True, reading="never", replies=(Reply(large),))
+                if len(large) == 12:  # blocked, too, when it is told that the server stops
+                    scenario = replace(scenario, acts=(Act("shutdown", at + 2.0),))
+            case _:
+                fault = DiskFault("refuses parks", at, at + dice.choice([0.5, 2.0, 8.0]))
+                parking = Reply((Step("host_call"),), gap=0.01)
+                again = replace(
+                    ask, name=f"{ask.name}x", tools=True, follows=True, tries=3, wait=dice.choice([0.0, 2.0]),
+                    replies=(Reply(status=400), Reply((Step("text"),))),
+                )  # fmt: skip
+                if self._chance(0.5):  # the second park, after results that led to nothing
+                    fault = replace(fault, at=at + 1.0, until=at + 8.0)
+                    again = replace(again, wait=2.0)
+                healed = dice.choice([fault, None])
+                scenario = replace(scenario, disk=scenario.disk or ((fault,) if healed else ()))
+                first = replace(ask, tools=True, tries=3, replies=(parking, parking, parking))
+                return replace(scenario, clients=(*scenario.clients, Client((first, again), at)))
+        return replace(scenario, clients=(*scenario.clients, Client((ask,), at)))
+
+    def _with_lost_writes(self, scenario: Scenario) -> Scenario:
+        """With rows that are written together, while the disk is slow and refuses what is in them."""
+        dice, at = self._dice, scenario.clients[0].start
+        kinds: list[DiskKind] = ["refuses to commit", "refuses rows", "refuses to begin"]
+        disk = (
+            DiskFault("slow", at + 0.9, at + 1.8, dice.choice([0.05, 0.5])),
+            DiskFault(dice.choice(kinds), at + 1.2, at + dice.choice([1.3, 2.0, 6.0])),
+        )
+        reply = Reply((Step("text"), Step("wait", seconds=1.0), Step("text")))
+        clients = []
+        for number in range(4):
+            self._asks += 1
+            replies = (reply,) if number % 2 else (replace(reply, gap=0.2),)
+            ask = Ask(f"a{self._asks}", stream=self._chance(0.7), replies=replies)
+            clients.append(Client((ask,), at))
+        return replace(scenario, clients=(*scenario.clients, *clients), disk=disk)
 
     def _outages(self) -> tuple[Outage, ...]:
         at = self._dice.choice([0.0, 1.0, 5.0])
         until = at + self._dice.choice([0.3, 2.0, 30.0])
-        return (Outage(self._dice.choice(PROVIDERS), at, until, self._chance(0.4)),)
+        kind = self._dice.choice(["refuses", "refuses", "silent", "silent", "deaf"])
+        provider = self._dice.choice(PROVIDERS)
+        return (Outage(provider, at, until, silent=kind == "silent", deaf=kind == "deaf"),)
 
     def _disk(self) -> tuple[DiskFault, ...]:
         faults = []
         for _ in range(self._dice.randint(1, 3)):
             at = self._dice.choice([0.0, 0.5, 1.0, 2.0, 2.5, 4.0, 6.0, 8.0])
             kind = self._dice.choice(
-                ["slow", "hangs", "refuses to begin", "refuses rows", "refuses to commit", "unreadable"]
+                [
+                    "slow",
+                    "slow",
+                    "hangs",
+                    "late",
+                    "late",
+                    "refuses to begin",
+                    "refuses rows",
+                    "refuses parks",
+                    "refuses parks",
+                    "refuses to commit",
+                    "unreadable",
+                ]
             )
             lasts = self._dice.choice([0.2, 0.6, 2.0, 8.0, 25.0])
-            faults.append(DiskFault(kind, at, at + lasts, self._dice.choice([0.05, 0.5, 4.0])))
+            seconds = self._dice.choice([0.05, 0.5, 4.0]) if kind == "slow" else 0.0
+            faults.append(DiskFault(kind, at, at + lasts, seconds, self._passes() if kind == "late" else 0))
         return tuple(faults)
 
     def _acts(self) -> tuple[Act, ...]:
@@ -168,7 +254,7 @@ class _Author:
             results=dice.choice(["some", "edited"]) if follows and self._chance(0.15) else "all",
             copies=2 if self._chance(0.2 if follows else 0.08) else 1,
             tries=dice.choice([1, 2, 3]),
-            reading=dice.choice(["slowly", "never"]) if self._chance(0.08) else "at once",
+            reading=dice.choice(["slowly", "never", "never"]) if self._chance(0.1) else "at once",
             leave=self._leave() if self._chance(0.15) else None,
             spoiled=spoiled,
             replies=tuple(self._reply(tools) for _ in range(dice.choice([1, 1, 2, 3, 4]))),
@@ -202,6 +288,8 @@ class _Author:
             usage=self._chance(0.9),
             joined=self._chance(0.2),
             closes=self._chance(0.1),
+            passes=self._passes() if self._chance(0.15) else 0,
+            dropped=self._chance(0.04),
         )
 
     def _step(self, tools: bool) -> Step:
@@ -215,7 +303,7 @@ class _Author:
         if kind == "wait":
             return Step("wait", seconds=self._silence())
         if kind in ("server_call", "host_call"):
-            manner = dice.choice(["returns", "returns", "returns", "raises", "hangs"])
             limit = self._settings.tool if kind == "server_call" else self._settings.ttl
-            return Step(kind, pieces, self._moment(limit), manner)
+            passes = self._passes() if self._chance(0.2) else 0
+            return Step(kind, pieces, self._moment(limit), dice.choice(MANNERS), passes=passes)
         return Step(kind, pieces, size=size)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from simulation.client import result_of
 from simulation.reading import Got, Response
 from simulation.scenario import Ask, Client, Leave
 from simulation.server import Server
+from simulation.tools import perform
 from simulation.wires import HOST_TOOL
 
 from trio_agent.agent import Agent
@@ -70,14 +71,9 @@ class LiveResponse(Response):
         self.ended, self.ended_at = how, trio.current_time()
 
 
-async def look(k: str, s: float, how: str) -> str:
+async def look(k: str, s: float, how: str, p: int = 0) -> Any:
     """A tool of the embedding program's. The model says how long it takes, and how it ends."""
-    await trio.sleep(s)
-    if how == "raises":
-        raise LookupError(k)
-    if how == "hangs":
-        await trio.sleep_forever()
-    return result_of(f"call_{k}")
+    return await perform(k, s, how, p, result_of(f"call_{k}"))
 
 
 def _leaves(group: BaseExceptionGroup[AgentError]) -> list[AgentError]:
@@ -99,12 +95,14 @@ class Guest:
         plan: Client,
         server: Server,
         chronicle: Chronicle,
+        asked: Callable[[Response], None],
         told: Callable[[Response], None],
     ) -> None:
         self._name = name
         self._plan = plan
         self._server = server
         self._chronicle = chronicle
+        self._asked = asked
         self._told = told
         self.responses: list[Response] = []
 
@@ -114,6 +112,7 @@ class Guest:
             await trio.sleep(ask.wait)
             response = LiveResponse(ask, ask.name, f"{self._name} {ask.name}", self._chronicle.violate)
             self.responses.append(response)
+            self._asked(response)
             self._chronicle.note(self._name, f"asks {response.name}")
             if not await self._server.host(lambda agent, r=response: self._turn(agent, r)):
                 response.end("cut")
@@ -145,7 +144,7 @@ class Guest:
             else {"model": ask.model}
         )
         tools = {HOST_TOOL: look} if ask.tools else {}
-        async with agent.turn(f"⟦{ask.name}⟧", host_tools=tools, **named) as turn:
+        async with agent.turn(f"⟦{ask.name}⟧", host_tools=tools, session_id=response.name, **named) as turn:
             response.headers = {"x-turn-id": turn.id}
             async for event in turn:
                 response.take(event)

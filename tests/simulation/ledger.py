@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
+import trio
+from msgspec import Struct
 from simulation.chronicle import Chronicle
 
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StoreError, TurnRow
 
 T = TypeVar("T")
+
+
+class Change(Struct, frozen=True):
+    """A write that succeeded: of which turn, what it was called, where the turn stood then, and when."""
+
+    turn_id: str
+    what: str
+    then: str
+    at: float
+    row: TurnRow | None = None
 
 
 class Ledger:
@@ -24,13 +36,43 @@ class Ledger:
         self.standing: dict[str, str] = {}
         self.unsure: set[str] = set()
         self.crashed: set[str] = set()
+        self.changes: list[Change] = []
 
-    def moved(self, turn_id: str, what: str, allowed: Sequence[str | None], then: str) -> None:
+    def outcome_after(self, turn_id: str, mark: int) -> TurnRow | None:
+        """The first end or park of a turn that was written after so many changes."""
+        for change in self.changes[mark:]:
+            if change.turn_id == turn_id and change.then in ("closed", "parked"):
+                return change.row
+        return None
+
+    def last_written(self, turn_id: str) -> TurnRow | None:
+        """The turn's row as it was written last, where nothing but a turn has written it since."""
+        changes = [change for change in self.changes if change.turn_id == turn_id]
+        return changes[-1].row if changes and changes[-1].then in ("closed", "parked") else None
+
+    def begun_at(self, turn_id: str, before: float) -> float | None:
+        """When the turn's response began that was running at that moment."""
+        times = [
+            each.at
+            for each in self.changes
+            if each.turn_id == turn_id and each.what == "opened" and each.at <= before + 1e-6
+        ]
+        return times[-1] if times else None
+
+    def moved(
+        self,
+        turn_id: str,
+        what: str,
+        allowed: Sequence[str | None],
+        then: str,
+        row: TurnRow | None = None,
+    ) -> None:
         self._chronicle.note("store", f"{turn_id} {what}")
         stood = self.standing.get(turn_id)
         if stood not in allowed and turn_id not in self.unsure:
             self._chronicle.violate(1, f"{turn_id}: {what}, though it is {stood}")
         self.standing[turn_id] = then
+        self.changes.append(Change(turn_id, what, then, trio.current_time(), row))
 
     def failed(self, turn_id: str, what: str, error: Exception) -> None:
         self._chronicle.note("store", f"{turn_id} {what} failed: {str(error)[:60]}")
@@ -40,7 +82,8 @@ class Ledger:
         """What recovery makes of turns that were left running."""
         for turn_id, stood in self.standing.items():
             if stood in ("running", "resumed"):
-                self.standing[turn_id] = "closed" if stood == "running" else "parked"
+                then = self.standing[turn_id] = "closed" if stood == "running" else "parked"
+                self.changes.append(Change(turn_id, "recovered", then, trio.current_time()))
                 if crashed:
                     self.crashed.add(turn_id)
                 elif turn_id not in self.unsure:
@@ -60,7 +103,13 @@ class ObservedStore:
         return getattr(self.inner, name)
 
     async def _noted(
-        self, write: Awaitable[T], turn_id: str, what: str, allowed: Sequence[str | None], then: str
+        self,
+        write: Awaitable[T],
+        turn_id: str,
+        what: str,
+        allowed: Sequence[str | None],
+        then: str,
+        row: TurnRow | None = None,
     ) -> T:
         try:
             result = await write
@@ -71,7 +120,7 @@ class ObservedStore:
                 self._ledger.unsure.add(turn_id)
             raise
         if result is not False:
-            self._ledger.moved(turn_id, what, allowed, then)
+            self._ledger.moved(turn_id, what, allowed, then, row)
         return result
 
     async def open_turn(self, row: TurnRow) -> None:
@@ -82,6 +131,7 @@ class ObservedStore:
             "opened",
             ["resumed"] if again else [None],
             "resumed" if again else "running",
+            row,
         )
 
     async def close_turn(
@@ -94,6 +144,7 @@ class ObservedStore:
             f"closed as {row.outcome}, {row.reason}",
             ["running", "resumed", *fresh],
             "closed",
+            row,
         )
 
     async def park_turn(
@@ -105,6 +156,7 @@ class ObservedStore:
             f"parked, {row.reason}",
             ["running", "resumed"],
             "parked",
+            row,
         )
 
     async def take_park(self, turn_id: str, now: float, snapshot: bytes | None = None) -> bool:

@@ -11,12 +11,14 @@ Mutation = Callable[[], AbstractContextManager[None]]
 
 
 class Bug(Struct, frozen=True):
-    """A mutation, the invariants that it contradicts (one must be named), and the seeds that find it."""
+    """A mutation, the invariants that it contradicts (one must be named), what the complaint says, and the
+    seeds that find it."""
 
     name: str
     invariants: frozenset[int]
     apply: Mutation
     seeds: range
+    says: tuple[str, ...] = ()
 
 
 BUGS: list[Bug] = []
@@ -24,17 +26,19 @@ BUGS: list[Bug] = []
 
 
 def bug(
-    *invariants: int, first: int = 0, within: int = 10
+    *invariants: int, says: str | tuple[str, ...], first: int = 0, within: int = 10
 ) -> Callable[[Callable[[], Iterator[None]]], Mutation]:
     """Enter a mutation into the list, under its own name.
 
     Args:
+        says: words of the complaint that the bug is named for, or several of which one is enough.
         first, within: it must be found within so many seeds, counted from this one.
     """
 
     def enter(function: Callable[[], Iterator[None]]) -> Mutation:
         apply = contextmanager(function)
-        BUGS.append(Bug(function.__name__, frozenset(invariants), apply, range(first, first + within)))
+        words = (says,) if isinstance(says, str) else says
+        BUGS.append(Bug(function.__name__, frozenset(invariants), apply, range(first, first + within), words))
         return apply
 
     return enter

@@ -32,9 +32,21 @@ class Network:
 
     def __init__(self) -> None:
         self.halves: list[trio.socket.SocketType] = []
+        self._made: list[socket.socket] = []
         self._listener: Listener | None = None
         self._upstreams: dict[int, Callable[[trio.socket.SocketType], None]] = {}
         self._obstacles: dict[int, Callable[[], Awaitable[None]]] = {}
+
+    def _pair(self) -> tuple[socket.socket, socket.socket]:
+        pair = _pair()
+        self._made += pair
+        return pair
+
+    def close_all(self) -> None:
+        """Leave nothing open, whoever had it: for a run that was broken off."""
+        self.cut_all()
+        for each in self._made:
+            each.close()
 
     def add_upstream(
         self,
@@ -68,7 +80,7 @@ class Network:
         """
         if self._listener is None:
             raise ConnectionRefusedError
-        ours, theirs = _pair()
+        ours, theirs = self._pair()
         self._listener.offer(self._handed(theirs))
         return trio.socket.from_stdlib_socket(ours)
 
@@ -80,7 +92,7 @@ class Network:
     def socket(self, family: int, kind: int, proto: int) -> trio.socket.SocketType:
         """Trio's socket factory: a socket that is connected to one of the upstreams by `connect`."""
         del family, kind, proto
-        ours, theirs = _pair()
+        ours, theirs = self._pair()
         made = _Outgoing(ours, theirs, self)
         self.halves.append(made)
         return made

@@ -35,6 +35,9 @@ class Response:
         texts, reasoning, refusal, calls: the content; `pieces` has each fragment of it with its moment.
         error: the code of an error, in the stream or as the status.
         complete: the answer was said to be whole: `finish_reason` and the end of the stream, or a JSON body.
+        mark: how many writes the store had seen when it was asked for.
+        follows: the response whose calls it brings the results of.
+        resumed: it is known to have gone on with a turn that was parked.
         ended: `whole` (as HTTP frames it), `cut` (the connection ended before), `left` (this client did).
         quiet: the longest silence within the stream, in seconds.
     """
@@ -62,12 +65,15 @@ class Response:
         self.refused = False
         self.keepalives = 0
         self.quiet = 0.0
+        self.mark = 0
         self.head_at: float | None = None
         self.ended = ""
         self.ended_at = 0.0
         self.told_at: float | None = None
         self.slow = False
         self.reused = False
+        self.resumed = False
+        self.follows: Response | None = None
         self._heard_at: float | None = None
 
     @property

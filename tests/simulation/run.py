@@ -80,6 +80,9 @@ def _run_in(folder: Path, scenario: Scenario, extensions: Sequence[Extension]) -
     with _heard(play.chronicle), _restoring(scenario):
         try:
             kernel.run(scenario.seed, play.run)
+        except kernel.EndlessError as error:
+            play.chronicle.violations.append(Violation(0, f"the run goes round and round: {error}"))
+            play.break_off()
         except Exception as error:  # noqa: BLE001 - a run that fails is a finding, and must be shrunk like one
             play.chronicle.violations.append(Violation(0, f"the run itself failed: {error!r}"))
     outcome = Outcome(
@@ -142,8 +145,17 @@ class _Play:
 
     def _client(self, number: int, plan: Client) -> SimulatedClient | Guest:
         if plan.embedded:
-            return Guest(f"program {number}", plan, self._server, self.chronicle, self._told)
-        return SimulatedClient(f"client {number}", plan, self._network, self.chronicle, self._told)
+            return Guest(f"program {number}", plan, self._server, self.chronicle, self._asked, self._told)
+        return SimulatedClient(
+            f"client {number}", plan, self._network, self.chronicle, self._asked, self._told
+        )
+
+    def break_off(self) -> None:
+        """Close what a run that was ended by force has left open."""
+        self._network.close_all()
+
+    def _asked(self, response: Response) -> None:
+        response.mark = len(self._server.ledger.changes)
 
     def _told(self, response: Response) -> None:
         """A client was told of the end of its answer: the outcome must be on the disk by now."""

@@ -17,7 +17,14 @@ PROVIDERS = ("alpha", "beta", "gamma")
 StepKind: TypeAlias = Literal[
     "text", "reasoning", "refusal", "host_call", "server_call", "sealed", "wait", "comment"
 ]
-ToolManner: TypeAlias = Literal["returns", "raises", "hangs"]
+ToolManner: TypeAlias = Literal[
+    "returns",
+    "raises",
+    "hangs",
+    "exits",  # raises SystemExit, as a careless plug-in does
+    "returns nonsense",  # something that has no JSON form
+    "fails when stopped",  # hangs, and raises an error of its own when it is cancelled
+]
 Ending: TypeAlias = Literal[
     "finish",  # a whole answer: `stop`, or `tool_calls` where it holds calls
     "length",  # a whole answer that met a limit of the model's
@@ -33,7 +40,14 @@ Reading: TypeAlias = Literal["at once", "slowly", "never"]
 Results: TypeAlias = Literal["all", "some", "edited"]
 Spoiled: TypeAlias = Literal["", "not json", "no model", "unknown model", "stray result", "half a head"]
 DiskKind: TypeAlias = Literal[
-    "slow", "hangs", "refuses to begin", "refuses rows", "refuses to commit", "unreadable"
+    "slow",
+    "hangs",
+    "late",
+    "refuses to begin",
+    "refuses rows",
+    "refuses parks",
+    "refuses to commit",
+    "unreadable",
 ]
 ActKind: TypeAlias = Literal["crash", "shutdown", "kill"]
 
@@ -44,7 +58,8 @@ class Step(Struct, frozen=True, omit_defaults=True):
     `pieces` is into how many fragments the content is cut, `size` how long each is made, in characters.
     For `wait` and calls of tools, `seconds` is how long it takes. `manner` is how a tool ends that runs in
     the server's process; a client's tool takes as long as the request that `follows` lets wait.
-    `sealed` is reasoning that only the provider can read.
+    `sealed` is reasoning that only the provider can read. `passes` are passes through the scheduler that a
+    tool takes beside its `seconds`.
     """
 
     kind: StepKind
@@ -52,10 +67,16 @@ class Step(Struct, frozen=True, omit_defaults=True):
     seconds: float = 0.0
     manner: ToolManner = "returns"
     size: int = 0
+    passes: int = 0
 
 
 class Reply(Struct, frozen=True, omit_defaults=True):
-    """How an upstream answers one call. `gap` is the pause between two steps, `joined` one write for all."""
+    """How an upstream answers one call. `gap` is the pause between two steps, `joined` one write for all.
+
+    `passes` are passes through the scheduler that it waits before its head and before its end, as for
+    `Leave`.
+    `dropped`: it takes the request and closes the connection, without a head.
+    """
 
     steps: tuple[Step, ...] = ()
     status: int = 200
@@ -67,6 +88,8 @@ class Reply(Struct, frozen=True, omit_defaults=True):
     joined: bool = False
     closes: bool = False
     """Whether the upstream closes the connection after a whole answer."""
+    passes: int = 0
+    dropped: bool = False
 
 
 class Leave(Struct, frozen=True, omit_defaults=True):
@@ -120,22 +143,26 @@ class Client(Struct, frozen=True, omit_defaults=True):
     embedded: bool = False
 
 
-class Outage(Struct, frozen=True):
-    """A time in which a provider cannot be connected to: refused at once, or without an answer."""
+class Outage(Struct, frozen=True, omit_defaults=True):
+    """A time in which a provider cannot be connected to: refused at once, or without an answer (`silent`), or
+    taken and closed again before the request was read (`deaf`)."""
 
     provider: str
     at: float
     until: float
     silent: bool = False
+    deaf: bool = False
 
 
-class DiskFault(Struct, frozen=True):
-    """A time in which the store's disk is ill. `seconds` is what each write takes when it is slow."""
+class DiskFault(Struct, frozen=True, omit_defaults=True):
+    """A time in which the store's disk is ill. `seconds` is what each write takes when it is slow, `passes`
+    by how many passes through the scheduler its callers hear of it late when it is late."""
 
     kind: DiskKind
     at: float
     until: float
     seconds: float = 0.0
+    passes: int = 0
 
 
 class Act(Struct, frozen=True, omit_defaults=True):
@@ -161,6 +188,8 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     tool: float = 5.0
     grace: float = 4.0
     write: float = 6.0
+    connections: int = 100
+    """To one provider, at once."""
     retries: int = 2
     model_calls: int = 6
     cost: str | None = None

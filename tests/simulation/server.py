@@ -18,6 +18,7 @@ from simulation.kernel import SeededWorld
 from simulation.ledger import Ledger, ObservedStore
 from simulation.network import Network
 from simulation.scenario import Act, ActKind, Scenario
+from simulation.tools import perform
 from simulation.upstream import PORTS
 
 from trio_agent.agent import Agent, open_agent
@@ -36,14 +37,9 @@ async def run_sync(*args: Any, **keywords: Any) -> Any:
     return await _threads.get().run_sync(*args, **keywords)
 
 
-async def probe(k: str, s: float, how: str) -> str:
+async def probe(k: str, s: float, how: str, p: int = 0) -> Any:
     """A tool of the server's. The model says how long it takes, and how it ends."""
-    await trio.sleep(s)
-    if how == "raises":
-        raise LookupError(k)
-    if how == "hangs":
-        await trio.sleep_forever()
-    return f"done {k}"
+    return await perform(k, s, how, p, f"done {k}")
 
 
 def configuration(scenario: Scenario) -> dict[str, Any]:
@@ -60,6 +56,7 @@ def configuration(scenario: Scenario) -> dict[str, Any]:
             "first_byte_timeout": s.first_byte,
             "idle_timeout": s.idle,
             "max_retries": s.retries,
+            "max_connections": s.connections,
         }
         if name in s.drains:
             config |= {"on_disconnect": "drain", "drain_timeout": 6.0}
@@ -141,10 +138,8 @@ class Server:
             await self._boot(nursery)
             task_status.started()
             for act in acts:
-                with trio.move_on_after(max(0.0, act.at - trio.current_time())):
-                    await self._finishing.wait()
-                if self._finishing.is_set():
-                    break
+                # Also when all clients have gone: their calls may be read on.
+                await trio.sleep(max(0.0, act.at - trio.current_time()))
                 for _ in range(act.passes):
                     await trio.lowlevel.checkpoint()
                 began = trio.current_time()

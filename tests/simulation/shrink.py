@@ -84,10 +84,10 @@ def _smaller_reply(reply: Reply) -> Iterator[Reply]:
     for fewer in _fewer(reply.steps):
         yield replace(reply, steps=fewer)
     for place, step in enumerate(reply.steps):
-        for name in ("pieces", "seconds", "manner", "size"):
+        for name in ("pieces", "seconds", "manner", "size", "passes"):
             for less in _plainer(step, name, getattr(Step("text"), name)):
                 yield replace(reply, steps=_with(reply.steps, place, less))
-    for name in ("delay", "gap", "ending", "retry_after", "usage", "joined", "closes"):
+    for name in ("delay", "gap", "ending", "retry_after", "usage", "joined", "closes", "passes", "dropped"):
         yield from _plainer(reply, name, getattr(plain, name))
 
 

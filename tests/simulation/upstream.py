@@ -29,6 +29,10 @@ class Exchange:
         ask: the name of the client's request that caused it, with the number of the copy.
         pieces: content that was sent, with the moment.
         reported: usage that was sent, as (prompt, completion), each report replacing the one before.
+        events: the moments of its events, comments left out, and of having sent one that was not taken at
+            once; `signs` those of events that say something.
+        blocked_since, freed_at: since when it cannot send, because the caller does not read, and when it
+            last could again.
         ended: how it ended on this side: `whole`, `broken` (as the script says), `left` (the caller closed
             the connection in the middle); empty while it runs.
     """
@@ -44,6 +48,10 @@ class Exchange:
         self.speaker: ChatSpeaker | MessagesSpeaker = kind(reply, f"{ask}-{place}", number, request["model"])
         self.pieces: list[tuple[float, Piece]] = []
         self.reported: list[tuple[int, int]] = []
+        self.signs: list[float] = []
+        self.events: list[float] = []
+        self.blocked_since = inf
+        self.freed_at = -inf
         self.began_at = trio.current_time()
         self.ended_at = inf
         self.ended = ""
@@ -78,15 +86,24 @@ class Upstreams:
     async def obstacle(self, provider: str) -> None:
         """What stands before a connection now. Raises ConnectionRefusedError."""
         await trio.lowlevel.checkpoint()
-        for outage in self._outages:
-            if outage.provider == provider and outage.at <= trio.current_time() < outage.until:
-                self._chronicle.note(provider, "is silent" if outage.silent else "refuses a connection")
-                if not outage.silent:
-                    raise ConnectionRefusedError
+        for outage in self._ill(provider):
+            if outage.silent:
+                self._chronicle.note(provider, "is silent")
                 await trio.sleep(outage.until - trio.current_time())
+            elif not outage.deaf:
+                self._chronicle.note(provider, "refuses a connection")
+                raise ConnectionRefusedError
+
+    def _ill(self, provider: str) -> list[Outage]:
+        now = trio.current_time()
+        return [each for each in self._outages if each.provider == provider and each.at <= now < each.until]
 
     def accept(self, provider: str, half: trio.socket.SocketType) -> None:
-        self._nursery.start_soon(self._serve, provider, half)
+        if any(outage.deaf for outage in self._ill(provider)):
+            self._chronicle.note(provider, "closes a connection at once")
+            half.close()
+        else:
+            self._nursery.start_soon(self._serve, provider, half)
 
     async def _serve(self, provider: str, half: trio.socket.SocketType) -> None:
         line = _Line(half)
@@ -179,6 +196,10 @@ class _Answering:
         reply = self._reply
         if reply.delay:
             await self._line.pause(reply.delay)
+        await self._linger()
+        if reply.dropped:
+            self._exchange.end("broken")
+            return False
         if reply.status != 200:
             await self._refuse()
             return True
@@ -189,6 +210,10 @@ class _Answering:
         for frame in speaker.frames():
             await self._say(frame)
         return await self._end(speaker)
+
+    async def _linger(self) -> None:
+        for _ in range(self._reply.passes):
+            await trio.lowlevel.checkpoint()
 
     async def _refuse(self) -> None:
         reply = self._reply
@@ -210,6 +235,10 @@ class _Answering:
                 exchange.pieces.append((trio.current_time(), frame.piece))
             if frame.usage is not None:
                 exchange.reported.append(frame.usage)
+            if not frame.data.startswith(b":"):
+                exchange.events.append(trio.current_time())
+            if frame.piece is not None or frame.usage is not None or frame.sign:
+                exchange.signs.append(trio.current_time())
             await self._put(b"%x\r\n%b\r\n" % (len(frame.data), frame.data))
 
     async def _put(self, data: bytes) -> None:
@@ -220,9 +249,16 @@ class _Answering:
     async def _flush(self) -> None:
         data, self._joined = b"".join(self._joined), []
         if data:
+            began = trio.current_time()
+            self._exchange.blocked_since = began
             await self._line.send(data)
+            self._exchange.blocked_since = inf
+            if trio.current_time() > began:
+                self._exchange.freed_at = trio.current_time()
+                self._exchange.events.append(trio.current_time())
 
     async def _end(self, speaker: Speaker) -> bool:
+        await self._linger()
         match self._reply.ending:
             case "finish" | "length" as finish:
                 assert isinstance(speaker, ChatSpeaker | MessagesSpeaker)

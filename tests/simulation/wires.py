@@ -25,12 +25,16 @@ class Piece(Struct, frozen=True):
 
 
 class Frame(Struct, frozen=True):
-    """Bytes of one event, with the content in it and the pause before it (seconds)."""
+    """Bytes of one event, with the content in it and the pause before it (seconds).
+
+    `sign`: it has no content for a client, and is a sign of life of the model all the same.
+    """
 
     data: bytes = b""
     piece: Piece | None = None
     wait: float = 0.0
     usage: tuple[int, int] | None = None
+    sign: bool = False
 
 
 class Called(Struct, frozen=True):
@@ -46,6 +50,11 @@ HOST_TOOL = "look"
 SERVER_TOOL = "probe"
 
 
+def _arguments(key: str, step: Step) -> dict[str, Any]:
+    given = {"k": key, "s": step.seconds, "how": step.manner}
+    return given | {"p": step.passes} if step.passes else given
+
+
 class Speaker:
     """Turns a reply into frames. Each piece of content is unique in the run, since it bears the call's `tag`.
 
@@ -57,14 +66,14 @@ class Speaker:
     def __init__(self, reply: Reply, tag: str, number: int, model: str) -> None:
         self.reply = reply
         self.tag = tag
-        self.model = model
+        self.model = f"{model}-as-of-{number}"
         self.id = f"up-{tag}"
         self.usage = (10_000 + 7 * number, 100 + number)
         self.calls = [
             Called(
                 f"call_{tag}_{index}",
                 HOST_TOOL if step.kind == "host_call" else SERVER_TOOL,
-                json.dumps({"k": f"{tag}_{index}", "s": step.seconds, "how": step.manner}),
+                json.dumps(_arguments(f"{tag}_{index}", step)),
                 step.kind == "host_call",
             )
             for index, step in enumerate(reply.steps)
@@ -114,7 +123,7 @@ class ChatSpeaker(Speaker):
         for number, step in enumerate(self.reply.steps):
             pause = self.reply.gap
             for frame in self._step(number, step, place):
-                yield Frame(frame.data, frame.piece, frame.wait + pause)
+                yield Frame(frame.data, frame.piece, frame.wait + pause, sign=frame.sign)
                 pause = 0.0
             place += step.kind in ("host_call", "server_call")
 
@@ -177,7 +186,7 @@ class MessagesSpeaker(Speaker):
         for number, step in enumerate(self.reply.steps):
             pause = self.reply.gap
             for frame in self._step(number, step, place, block):
-                yield Frame(frame.data, frame.piece, frame.wait + pause)
+                yield Frame(frame.data, frame.piece, frame.wait + pause, sign=frame.sign)
                 pause = 0.0
             place += step.kind in ("host_call", "server_call")
             block += step.kind not in ("wait", "comment")
@@ -200,10 +209,12 @@ class MessagesSpeaker(Speaker):
                 for words in self.words(number, step):
                     data = self._delta(block, {"type": "thinking_delta", "thinking": words})
                     yield Frame(data, Piece("reasoning", words))
-                yield Frame(self._delta(block, {"type": "signature_delta", "signature": self.signature}))
+                signed = self._delta(block, {"type": "signature_delta", "signature": self.signature})
+                yield Frame(signed, sign=True)
                 yield Frame(self._event("content_block_stop", index=block))
             case "sealed":
-                yield from self._block(block, {"type": "redacted_thinking", "data": self.seal})
+                start = {"type": "redacted_thinking", "data": self.seal}
+                yield Frame(self._event("content_block_start", index=block, content_block=start), sign=True)
                 yield Frame(self._event("content_block_stop", index=block))
             case "host_call" | "server_call":
                 call = self.calls[place]

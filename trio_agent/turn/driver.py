@@ -186,16 +186,16 @@ class Driver:
         """Say what a cancellation from outside means from now on. It ends no turn that has a client.
 
         A call that is only read on to learn what it cost ends at once: it is shielded from the cancellation.
+        Its client has left before, and that stays the reason.
         """
-        self.ending.reason = reason
         if self._call is not None and self._call.draining:
             self._call.stop()
+            return
+        self.ending.reason = reason
 
     # --- events in, effects out -------------------------------------------------------------------
 
-    async def dispatch(
-        self, events: Sequence[ev.Event], *, taken: Callable[[], None] | None = None
-    ) -> None:
+    async def dispatch(self, events: Sequence[ev.Event], *, taken: Callable[[], None] | None = None) -> None:
         """Apply events and perform what they ask for. One batch at a time.
 
         Args:
