@@ -39,9 +39,9 @@ class Choice(Struct, frozen=True):
 class Plan(Struct, frozen=True):
     """What a request comes down to, before it is known whether a parked turn goes on.
 
-    `hidden` are the server-side tools that the caller's own tools hide. `options` holds, by provider, the
-    request's options as that provider's wire takes them, `ignored` the fields of the request that one of
-    them cannot carry.
+    `hidden` are the server-side tools that the caller's own tools hide. `options` holds, by the model's
+    full name, the request's options as its provider's wire takes them, `ignored` the fields of the request
+    that one of them cannot carry.
     """
 
     request: TurnRequest
@@ -135,12 +135,11 @@ class Planner:
         if self._config.agent.system_prompt is not None:
             messages = (Message("system", (Text(self._config.agent.system_prompt),)), *messages)
         able = self._able(choice.refs, request, messages, tools)
-        carried = {ref.provider_id: taken for ref, taken in able}
-        notes += [
-            f"the field {name} was left out: the provider {provider_id} speaks another format"
-            for provider_id, taken in carried.items()
+        notes += dict.fromkeys(
+            f"the field {name} was left out: the provider {ref.provider_id} speaks another format"
+            for ref, taken in able
             for name in taken.ignored[:MOST_NOTED]
-        ]
+        )
         return Plan(
             request,
             choice.shown,
@@ -152,8 +151,8 @@ class Planner:
             messages,
             tuple(notes),
             tuple(hidden),
-            {provider_id: taken.options for provider_id, taken in carried.items()},
-            tuple(dict.fromkeys(name for taken in carried.values() for name in taken.ignored)),
+            {ref.full_name: taken.options for ref, taken in able},
+            tuple(dict.fromkeys(name for _, taken in able for name in taken.ignored)),
         )
 
     def _able(
@@ -181,7 +180,7 @@ class Planner:
         self, ref: ModelRef, options: Options, messages: tuple[Message, ...], tools: Sequence[Tool]
     ) -> Carried:
         """A request's options as one model's wire takes them. Raises AgentError for what it cannot carry."""
-        taken = carry(options, self._wires[ref.provider_id])
+        taken = carry(options, ref.model.wire or self._wires[ref.provider_id])
         self._check(ref, taken.options, messages, tools)
         return taken
 

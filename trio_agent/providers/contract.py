@@ -134,7 +134,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 
     `context_window` and `max_output_tokens` are in tokens, `None` where unknown. `price` is absent when
     unknown, never zero by default. `cost_tier` lives in `metadata`. `defaults` tells what the vendor takes
-    for options that are not sent; the server sends none on its account.
+    for options that are not sent; the server sends none on its account. `wire` names the format in which the
+    provider talks to this model, where it is not the one that `ProviderInfo` names.
     """
 
     id: str
@@ -147,6 +148,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     created: int | None = None
     owned_by: str | None = None
+    wire: str | None = None
 
     @property
     def cost_per_input_token(self) -> Decimal | None:

@@ -40,7 +40,7 @@ class Successor:
         self.provider = providers[self.ref.provider_id]
         known = self._planner.candidate(self.ref)
         self.candidate = msgspec.structs.replace(known, provider=provider_id or known.provider)
-        self._wire = self.provider.get_info().wire
+        self._wire = self.ref.model.wire or self.provider.get_info().wire
 
     def options(self, asked: Options) -> Options:
         """A client's options as this model's wire takes them. Raises AgentError."""

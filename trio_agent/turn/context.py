@@ -95,9 +95,9 @@ class TurnContext:
 
         Args:
             asked: those of the request, as the client's wire has them.
-            carried: the same as each planned provider's wire takes them, by its id.
+            carried: the same as each planned model's wire takes them, by its full name.
         """
-        return carried[candidate.provider]
+        return carried[candidate.origin]
 
     def tools(self, tools: ToolBox) -> ToolBox:
         return tools
