@@ -1,7 +1,8 @@
 """The provider for everything that speaks Chat Completions, and how it is mounted.
 
-Vendors differ by address, names of variables and `Quirks`; that is a `Preset`. The presets of known
-vendors are in `presets.py`; this module's own `mount` is the one for any other server.
+Some vendors have the Responses API beside it, which some models need: the wire is then chosen by model, or
+set by the configuration. Vendors differ by address, names of variables and `Quirks`; that is a `Preset`. The
+presets of known vendors are in `presets.py`; this module's own `mount` is the one for any other server.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from trio_agent.providers.http import UpstreamHttp
 from trio_agent.providers.openai_decode import ChatDecoder
 from trio_agent.providers.openai_models import models_of
 from trio_agent.providers.openai_quirks import Quirks
-from trio_agent.providers.settings import ProviderSettings, parse_settings, upstream_http
+from trio_agent.providers.openai_responses import ResponsesWire
+from trio_agent.providers.openai_responses_models import needs_responses
+from trio_agent.providers.settings import ProviderSettings, TwoWireSettings, parse_settings, upstream_http
 from trio_agent.statemachine.events import CallEvent
 
 
@@ -53,6 +56,7 @@ class Preset(Struct, frozen=True, kw_only=True):
         lists_models: whether the server can list what may be called; else `models` must be configured.
         only_chat: whether the listing is to be cleared of what plainly does not chat.
         strip: a prefix that the listing puts before model ids.
+        responses: whether there is the Responses API, too.
         quirks: the server's ways.
     """
 
@@ -67,6 +71,7 @@ class Preset(Struct, frozen=True, kw_only=True):
     lists_models: bool = True
     only_chat: bool = False
     strip: str = ""
+    responses: bool = False
     quirks: Quirks = Quirks()
 
 
@@ -88,7 +93,7 @@ def call_ids(nonce: str) -> Callable[[], str]:
 
 
 class OpenAICompatible(Provider):
-    """A server that speaks Chat Completions.
+    """A server that speaks Chat Completions, or that and Responses.
 
     Args:
         name: the provider's id in the configuration.
@@ -97,6 +102,8 @@ class OpenAICompatible(Provider):
         base_url: what the client calls, for `get_info`.
         limits: the limits of a call.
         models: the models that the operator named; `None` asks the server.
+        responses: the Responses wire, where the vendor has it and the operator lets it be used.
+        only_responses: whether every model is called over it; else those that need it are.
     """
 
     def __init__(
@@ -108,13 +115,17 @@ class OpenAICompatible(Provider):
         base_url: str,
         limits: CallLimits,
         models: Sequence[ModelInfo] | None = None,
+        responses: ResponsesWire | None = None,
+        only_responses: bool = False,
     ) -> None:
         self.name = name
         self.limits = limits
         self._preset = preset
         self._http = http
         self._base_url = base_url
-        self._models = None if models is None else list(models)
+        self._responses = responses
+        self._only_responses = only_responses
+        self._models = None if models is None else [self._told_wire(model) for model in models]
 
     def tidy(self) -> None:
         self._http.close_idle()
@@ -123,7 +134,7 @@ class OpenAICompatible(Provider):
         return ProviderInfo(
             id=self.name,
             display_name=self._preset.display_name,
-            wire="chat",
+            wire="responses" if self._only_responses else "chat",
             base_url=self._base_url,
             credential_env_vars=self._preset.key_names,
             capabilities=("streaming", "tools"),
@@ -135,14 +146,27 @@ class OpenAICompatible(Provider):
             return list(self._models)
         body = await self._http.get_json("/models")
         try:
-            return models_of(body, only_chat=self._preset.only_chat, strip=self._preset.strip)
+            listed = models_of(body, only_chat=self._preset.only_chat, strip=self._preset.strip)
         except msgspec.DecodeError:
             raise self._http.error(
                 "malformed", "answered GET /models with something that is no listing"
             ) from None
+        return [self._told_wire(model) for model in listed]
+
+    def _responses_for(self, model: str) -> ResponsesWire | None:
+        return self._responses if self._only_responses or needs_responses(model) else None
+
+    def _told_wire(self, model: ModelInfo) -> ModelInfo:
+        if self._only_responses or self._responses_for(model.id) is None:
+            return model
+        return msgspec.structs.replace(model, wire="responses")
 
     def check(self, request: ProviderRequest) -> None:
-        """Refuse what this server's wire cannot carry. Raises AgentError."""
+        """Refuse what the wire of the model cannot carry. Raises AgentError."""
+        responses = self._responses_for(request.model)
+        if responses is not None:
+            responses.check(request)
+            return
         openai_encode.check(request, self.name, self._preset.quirks)
 
     async def complete(self, request: ProviderRequest) -> ProviderResponse:
@@ -152,6 +176,9 @@ class OpenAICompatible(Provider):
     # Not `async`: a call of it gives the generator itself.
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[CallEvent], None]:
         """The answer as it comes. Raises UpstreamError, from the generator; see `decoded`."""
+        responses = self._responses_for(request.model)
+        if responses is not None:
+            return responses.stream(request)
         quirks = self._preset.quirks
         taken = {call.id for message in request.messages for call in message.tool_calls}
         decoder = ChatDecoder(self._http, quirks, call_ids(request.nonce), taken)
@@ -172,7 +199,7 @@ async def mount_preset(
     Raises:
         ProviderConfigError: a key is unknown or wrong, or the key, address or models are missing.
     """
-    settings = parse_settings(config, ProviderSettings)
+    settings = parse_settings(config, TwoWireSettings if preset.responses else ProviderSettings)
     base_url = settings.base_url or _base_url_of(preset, coordinator)
     api_key = settings.api_key.strip() if settings.api_key is not None else None
     if api_key is None and preset.key_names:
@@ -193,13 +220,24 @@ async def mount_preset(
         )
     http = upstream_http(settings, base_url=base_url, auth=_auth(preset, api_key), api_key=api_key)
     await coordinator.resources.enter_async_context(http)
+    models, responses = settings.listed_models(), None
+    if isinstance(settings, TwoWireSettings) and settings.wire != "chat":
+        responses = ResponsesWire(
+            coordinator.provider_id,
+            http,
+            call_ids=call_ids,
+            summary=settings.reasoning_summary,
+            models=models or (),
+        )
     return OpenAICompatible(
         coordinator.provider_id,
         preset,
         http,
         base_url=base_url,
         limits=settings.limits(),
-        models=settings.listed_models(),
+        models=models,
+        responses=responses,
+        only_responses=isinstance(settings, TwoWireSettings) and settings.wire == "responses",
     )
 
 

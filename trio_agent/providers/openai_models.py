@@ -22,7 +22,7 @@ _Listed = Annotated[list[dict[str, Any]], Meta(max_length=100_000)]
 NOT_CHAT: Final = re.compile(
     r"embed|whisper|tts|dall-e|moderation|transcribe|realtime|gpt-image|chatgpt-image|sora|imagen|veo|lyria"
     r"|(?:^|[-/])(?:audio|image|ocr|rerank|aqa)(?:[-/]|$)|davinci|babbage|gpt-3\.5-turbo-instruct"
-    r"|computer-use|codex-mini|deep-research|search-api|(?:^|[-/])bge-|guard",
+    r"|computer-use|deep-research|search-api|(?:^|[-/])bge-|guard",
     re.IGNORECASE,
 )
 """Ids that plainly belong to models which do not chat, at the vendors whose listing does not say so."""

@@ -44,6 +44,7 @@ OPENAI = Preset(
     key_names=("OPENAI_API_KEY",),
     url_names=("OPENAI_BASE_URL",),
     only_chat=True,
+    responses=True,
     quirks=_OPENAI_QUIRKS,
 )
 AZURE_OPENAI = Preset(
@@ -54,6 +55,7 @@ AZURE_OPENAI = Preset(
     url_names=("AZURE_OPENAI_ENDPOINT",),
     url_from=azure_base_url,
     lists_models=False,  # it lists what could be deployed, and requests name deployments
+    responses=True,
     quirks=_OPENAI_QUIRKS,
 )
 GEMINI = Preset(

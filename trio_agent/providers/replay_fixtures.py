@@ -1,7 +1,8 @@
 """Captured upstream streams as models: their bytes go through the decoders of the real adapters.
 
-A stream whose events have names (`event: message_start`) is Anthropic's Messages, one without them is
-Chat Completions. Every event is a read of its own. The same bytes come for every call, ids included.
+A stream whose events have names is OpenAI's Responses (`event: response.created`) or Anthropic's Messages
+(`event: message_start`), one without them is Chat Completions. Every event is a read of its own. The same
+bytes come for every call, ids included.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .anthropic_decode import MessagesDecoder
 from .contract import ProviderConfigError, UpstreamError
 from .openai_decode import ChatDecoder
 from .openai_quirks import Quirks
+from .openai_responses_decode import ResponsesDecoder
 from .replay_play import CallContext
 from .upstream_failure import ErrorDetails, failure_in_stream
 
@@ -36,7 +38,11 @@ class Fixture(Struct, frozen=True):
 
     @property
     def is_messages(self) -> bool:
-        return any(event.event for event in self.events)
+        return any(event.event for event in self.events) and not self.is_responses
+
+    @property
+    def is_responses(self) -> bool:
+        return any((event.event or "").startswith("response.") for event in self.events)
 
 
 async def read_fixtures(folder: str) -> dict[str, Fixture]:
@@ -84,6 +90,8 @@ def play_fixture(fixture: Fixture, context: CallContext) -> AsyncGenerator[Seque
     decoder: AnswerDecoder
     if fixture.is_messages:
         decoder = MessagesDecoder(report)
+    elif fixture.is_responses:
+        decoder = ResponsesDecoder(report, lambda: context.call_id(next(numbers)))
     else:
         decoder = ChatDecoder(report, Quirks(), lambda: context.call_id(next(numbers)))
     return decoded(_reads(fixture), decoder)

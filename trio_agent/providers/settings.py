@@ -61,6 +61,17 @@ class ProviderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return models
 
 
+class TwoWireSettings(ProviderSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the modules can be told whose vendors have Chat Completions and Responses.
+
+    Without `wire` the model decides. `reasoning_summary` asks for a summary of the reasoning of models that
+    are called over Responses; the vendor gives one only to organisations that it has verified.
+    """
+
+    wire: Literal["chat", "responses"] | None = None
+    reasoning_summary: Literal["auto", "concise", "detailed"] | None = None
+
+
 def parse_settings(config: Mapping[str, Any], kind: type[S]) -> S:
     """`config` as a settings struct.
 

@@ -52,14 +52,19 @@ _NO_FUNDS: Final = re.compile(r"credit balance is too low", re.IGNORECASE)
 
 _KIND_BY_WORD: Final[tuple[tuple[re.Pattern[str], FailureKind], ...]] = (
     (re.compile(r"auth|permission|api_key|forbidden"), "unauthorized"),
-    (re.compile(r"rate_?limit|too_many_requests|resource_exhausted|quota"), "rate_limited"),
+    (re.compile(r"rate_?limit|too_many_requests|resource_exhausted|quota|slow_down"), "rate_limited"),
     (
         re.compile(
             r"overload|unavailable|server_error|api_error|internal|timeout|bad_gateway|provider_error"
         ),
         "unavailable",
     ),
-    (re.compile(r"context|invalid|bad_?request|unprocessable|too_large|content_policy|rejected"), "rejected"),
+    (
+        re.compile(
+            r"context|invalid|bad_?request|unprocessable|too_large|policy|rejected|unsupported|image|residency"
+        ),
+        "rejected",
+    ),
 )
 _BARE_NUMBER: Final = re.compile(r"\d{3}")
 
