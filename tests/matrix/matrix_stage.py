@@ -188,7 +188,7 @@ async def stage(
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
         listeners = await nursery.start(partial(trio.serve_tcp, accept_in_the_dark, 0, host="127.0.0.1"))
-        common = {"api_key": "k", "models": ["m", CHECK], **(provider or {})}
+        common = {"api_key": "k", "models": ["m", CHECK], **wire.settings, **(provider or {})}
         lab = {**common, "base_url": made.upstream.url + wire.path}
         dark = {**common, "base_url": f"https://127.0.0.1:{listeners[0].socket.getsockname()[1]}"}
         providers = {"lab": {"module": wire.module, "config": lab}}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 TEXT = "Once upon"
@@ -31,6 +31,7 @@ class Wire:
         close: the bytes that end a block, by its number.
         finish: the bytes that end an answer, for the reason `stop` or `tool_calls`.
         early_usage: whether usage is known as soon as an answer has begun.
+        settings: what the provider has to be told to speak it.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Wire:
     close: Callable[[int], bytes]
     finish: Callable[[str], bytes]
     early_usage: bool
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def _chat(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
@@ -98,6 +100,27 @@ def _messages_finish(reason: str) -> bytes:
     return _message("message_delta", delta=delta, usage=usage) + _message("message_stop")
 
 
+def _response(status: str, **more: Any) -> dict[str, Any]:
+    return {"id": "resp_1", "object": "response", "status": status, "model": "m", "output": [], **more}
+
+
+def _item(block: int, kind: str, delta: str, text: str, **more: Any) -> bytes:
+    added = _message(
+        "response.output_item.added", output_index=block, item={"id": "i_1", "type": kind, **more}
+    )
+    return added + _message(f"response.{delta}.delta", output_index=block, item_id="i_1", delta=text)
+
+
+def _responses_call(block: int, name: str, arguments: str) -> bytes:
+    more = {"call_id": CALL_ID, "name": name, "arguments": ""}
+    return _item(block, "function_call", "function_call_arguments", arguments, **more)
+
+
+def _responses_finish(reason: str) -> bytes:
+    usage = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS}
+    return _message("response.completed", response=_response("completed", usage=usage))
+
+
 _MESSAGE: dict[str, Any] = {
     "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [],
     "stop_reason": None, "stop_sequence": None,
@@ -128,5 +151,20 @@ WIRES = {
         close=lambda block: _message("content_block_stop", index=block),
         finish=_messages_finish,
         early_usage=True,
+    ),
+    "responses": Wire(
+        module="openai",
+        path="/v1",
+        open=_message("response.created", response=_response("in_progress")),
+        text=lambda block, text: _item(block, "message", "output_text", text, content=[]),
+        reasoning=lambda block, text: _item(block, "reasoning", "reasoning_summary_text", text, summary=[]),
+        call=_responses_call,
+        more_text=lambda block, text: _message(
+            "response.output_text.delta", output_index=block, item_id="i_1", delta=text
+        ),
+        close=lambda block: _message("response.content_part.done", output_index=block, item_id="i_1"),
+        finish=_responses_finish,
+        early_usage=False,
+        settings={"wire": "responses"},
     ),
 }

@@ -93,7 +93,12 @@ async def process(wire: Wire, folder: Path) -> AsyncIterator[Process]:
     made = Process(wire)
     with ExitStack() as stack:
         async with scripted_upstream(made.script) as made.upstream:
-            lab = {"base_url": made.upstream.url + wire.path, "api_key": "k", "models": ["m", CHECK]}
+            lab = {
+                "base_url": made.upstream.url + wire.path,
+                "api_key": "k",
+                "models": ["m", CHECK],
+                **wire.settings,
+            }
             config = {
                 "providers": {"lab": {"module": wire.module, "config": lab}},
                 "agent": {"max_answer_chars": 10**9},
