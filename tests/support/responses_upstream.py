@@ -147,8 +147,10 @@ class ResponsesUpstream:
                 await reply.json({"error": {"message": "not now"}}, self.chat_status)
                 return
             await reply.sse(chat_chunk({"content": "From the chat."}), chat_chunk({}, "stop"))
-        else:
+        elif request.path.endswith("/responses"):
             await self._respond(reply, request)
+        else:
+            await reply.json({"error": {"message": f"there is no {request.path}"}}, 404)
 
     async def _respond(self, reply: Reply, request: UpstreamRequest) -> None:
         body = request.json()

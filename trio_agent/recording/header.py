@@ -37,7 +37,9 @@ def header_of(premises: Premises, *, face: str, models: Collection[tuple[str, st
     Args:
         models: the models that it could use, as provider and model id.
     """
-    concerned = list(dict.fromkeys(provider for provider, _ in models))
+    concerned: dict[str, list[str]] = {}
+    for provider, model in models:
+        concerned.setdefault(provider, []).append(model)
     names = {f"{provider}/{model}" for provider, model in models}
     return Header(
         trio_agent_recording=FORMAT_VERSION,
@@ -46,10 +48,8 @@ def header_of(premises: Premises, *, face: str, models: Collection[tuple[str, st
         versions={"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}},
         config=_config(premises, concerned),
         providers={
-            provider: _facts(
-                premises.providers[provider], [model for owner, model in models if owner == provider]
-            )
-            for provider in concerned
+            provider: _facts(premises.providers[provider], used)
+            for provider, used in concerned.items()
             if provider in premises.providers
         },
         prices={name: plain(premises.prices.get(name)) for name in sorted(names)},
@@ -57,10 +57,14 @@ def header_of(premises: Premises, *, face: str, models: Collection[tuple[str, st
     )
 
 
-def _config(premises: Premises, concerned: Collection[str]) -> dict[str, Any]:
+def _config(premises: Premises, concerned: Mapping[str, Collection[str]]) -> dict[str, Any]:
     config = premises.config
     told: dict[str, Any] = {
-        "providers": {name: _provider(premises, name) for name in concerned if name in premises.providers}
+        "providers": {
+            name: _provider(premises, name, models)
+            for name, models in concerned.items()
+            if name in premises.providers
+        }
     }
     for name, section, default in (
         ("server", config.server, ServerConfig()),
@@ -76,13 +80,19 @@ def _config(premises: Premises, concerned: Collection[str]) -> dict[str, Any]:
     return told
 
 
-def _provider(premises: Premises, name: str) -> dict[str, Any]:
+def _provider(premises: Premises, name: str, models: Collection[str]) -> dict[str, Any]:
     settings = harmless_settings(premises.config, name)
-    settings.pop("models", None)
+    if isinstance(named := settings.pop("models", None), list):
+        # What the operator says of a model may decide what is sent; of others, nothing is to be told.
+        settings["models"] = [each for each in named if _id_of(each) in models]
     url = premises.providers[name].provider.get_info().base_url
     if "base_url" not in settings and url:
         settings["base_url"] = bare_url(url)
     return {"module": premises.config.providers[name].module, "config": settings}
+
+
+def _id_of(model: Any) -> Any:
+    return model.get("id") if isinstance(model, dict) else model
 
 
 def _differing(section: Section, default: Section) -> dict[str, Any]:
