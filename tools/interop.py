@@ -1,7 +1,7 @@
 """Run the server in front of an upstream that nobody here wrote, and talk to it with the official SDK.
 
-The upstream is npm's `@copilotkit/aimock`, which speaks OpenAI's chat wire and Anthropic's Messages wire.
-Both are used: for each, a plain answer, a streamed one, a tool round trip and an upstream failure.
+The upstream is npm's `@copilotkit/aimock`, which speaks OpenAI's chat and Responses wires and Anthropic's
+Messages wire. For each: a plain answer, a streamed one, a tool round trip and an upstream failure.
 
     python tools/interop.py
 
@@ -28,7 +28,11 @@ from pathlib import Path
 import openai
 
 AIMOCK = "@copilotkit/aimock@1.43.0"
-MODELS = {"openai": "open/gpt-4o", "anthropic": "anth/claude-sonnet-4-5"}
+MODELS = {
+    "chat": "open/gpt-4o",
+    "responses": "openai/gpt-5.5",
+    "messages": "anth/claude-sonnet-4-5",
+}
 FIXTURES = {
     "fixtures": [
         {
@@ -150,6 +154,9 @@ def main() -> int:
                         "open": {
                             "module": "chat-completions",
                             "config": {"base_url": f"{base}/v1", "api_key": "mock", "models": ["gpt-4o"]},
+                        },
+                        "openai": {
+                            "config": {"base_url": f"{base}/v1", "api_key": "mock", "models": ["gpt-5.5"]}
                         },
                         "anth": {
                             "module": "anthropic",
