@@ -124,7 +124,7 @@ def on_call_finished(spec: TurnSpec, memory: Memory, event: ev.CallFinished) -> 
     memory.calling = False
     memory.answer = Answer()
     if finish != "tool_calls":
-        return effects + done(spec, memory, finish)
+        return effects + done(spec, memory, finish, event.stop_sequence if finish == "stop" else None)
     return effects + settle_call(spec, memory) + start_round(spec, memory, calls)
 
 

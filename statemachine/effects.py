@@ -85,13 +85,17 @@ class SendKeepalive(Struct, frozen=True, tag=True):
     """Tell the client's idle timer that the turn lives."""
 
 
-class Finish(Struct, frozen=True, tag=True):
-    """The whole answer has been sent. Usage and cost are those of this response's own model calls."""
+class Finish(Struct, frozen=True, tag=True, omit_defaults=True):
+    """The whole answer has been sent. Usage and cost are those of this response's own model calls.
+
+    `stop_sequence` is the caller's own that ended the last one, where the upstream named it.
+    """
 
     finish_reason: FinishReason
     usage: Usage
     cost_usd: Decimal | None
     usage_source: UsageSource
+    stop_sequence: str | None = None
 
 
 class SendError(Struct, frozen=True, tag=True):

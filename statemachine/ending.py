@@ -23,15 +23,19 @@ from .table import DONE, ERROR, HOST_TOOL_WAIT, STREAMING
 RETRY_SECONDS = 5.0  # when a client may ask again after the server's own trouble
 
 
-def done(spec: TurnSpec, memory: Memory, reason: ev.FinishReason) -> list[fx.Effect]:
+def done(
+    spec: TurnSpec, memory: Memory, reason: ev.FinishReason, stop_sequence: str | None = None
+) -> list[fx.Effect]:
     """End the turn with its whole answer."""
     memory.state = DONE
     total = memory.total
     closing = fx.CloseTurn("completed", reason, total.usage, total.usage_source, total.cost_usd)
-    return [closing, *finish(spec, memory, reason)]
+    return [closing, *finish(spec, memory, reason, stop_sequence)]
 
 
-def finish(spec: TurnSpec, memory: Memory, reason: ev.FinishReason) -> list[fx.Effect]:
+def finish(
+    spec: TurnSpec, memory: Memory, reason: ev.FinishReason, stop_sequence: str | None = None
+) -> list[fx.Effect]:
     """End the response. One that has no content, or is not streamed, is committed only here."""
     effects: list[fx.Effect] = []
     if memory.committed_by is None:
@@ -40,7 +44,7 @@ def finish(spec: TurnSpec, memory: Memory, reason: ev.FinishReason) -> list[fx.E
         effects += [fx.Commit("end"), fx.SendRole()]
     effects += release(memory)
     response = memory.response
-    effects.append(fx.Finish(reason, response.usage, response.cost_usd, response.usage_source))
+    effects.append(fx.Finish(reason, response.usage, response.cost_usd, response.usage_source, stop_sequence))
     return effects
 
 

@@ -91,11 +91,15 @@ class UsageReported(Struct, frozen=True, tag=True):
 
 
 class CallFinished(Struct, frozen=True, tag=True):
-    """The model call ended, and the upstream said so. `model` is what the upstream says it ran."""
+    """The model call ended, and the upstream said so. `model` is what the upstream says it ran.
+
+    `stop_sequence` is the caller's own that ended the answer, where the upstream names it.
+    """
 
     finish_reason: FinishReason
     response_id: str | None = None
     model: str | None = None
+    stop_sequence: str | None = None
 
 
 CallEvent: TypeAlias = (

@@ -424,3 +424,11 @@ def test_an_error_in_another_vendors_shape_is_still_an_error() -> None:
     assert messages.failure is not None
     assert messages.failure.failure.kind == "rate_limited"
     assert "no room" in messages.failure.failure.message
+
+
+def test_the_stop_sequence_is_named() -> None:
+    """In a stream, and in an answer that came in one piece."""
+    change = {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    wanted = CallFinished("stop", None, None, "END")
+    assert fed({"type": "message_delta", "delta": change}, {"type": "message_stop"}) == [wanted]
+    assert whole(msgspec.json.encode({"type": "message", "content": [], **change})) == [wanted]

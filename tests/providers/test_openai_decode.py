@@ -686,3 +686,13 @@ def test_reasoning_blocks_are_bounded() -> None:
     piece = {"type": "reasoning.text", "text": "x" * (MAX_CHARS // 4)}
     with pytest.raises(UpstreamError, match="characters of reasoning"):
         blocks.take([piece] * 5)
+
+
+@pytest.mark.parametrize(("by", "named"), [("END", "END"), (128009, None), (None, None), ([1], None)])
+def test_vllm_names_the_stop_sequence(by: Any, named: str | None) -> None:
+    """Its `stop_reason` is the caller's text, or the number of a token of the model's own."""
+    choice = {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop", "stop_reason": by}
+    stream = b"data: %s\n\ndata: [DONE]\n\n" % msgspec.json.encode({"choices": [choice]})
+    events, failure = decode([stream])
+    assert failure is None
+    assert events[-1] == CallFinished("stop", None, None, named)

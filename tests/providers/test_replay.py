@@ -228,6 +228,7 @@ async def test_length_and_stop_are_kept_to() -> None:
     assert short.usage.output_tokens == 3
     stopped = await provider.complete(asking("demo", "Hi", stop=("said", "You")))
     assert (stopped.message.text, stopped.finish_reason) == ("Hello! ", "stop")
+    assert stopped.stop_sequence == "You"
     nothing = await provider.complete(asking("think", "Hi", stop=("H",)))
     assert (nothing.message.text, nothing.finish_reason) == ("", "stop")
 

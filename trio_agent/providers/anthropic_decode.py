@@ -103,6 +103,7 @@ class MessagesDecoder(AnswerDecoder):
         self._id: str | None = None
         self._model: str | None = None
         self._stop_reason: str | None = None
+        self._stop_sequence: str | None = None
 
     def _take(self, event: SSEEvent, out: list[CallEvent]) -> None:
         try:
@@ -134,7 +135,7 @@ class MessagesDecoder(AnswerDecoder):
         for index, block in enumerate(blocks):
             self._receive(wire.ContentBlockStart(index, block), out)
             self._receive(wire.ContentBlockStop(index), out)
-        change = wire.MessageChange(message.stop_reason, message.stop_details)
+        change = wire.MessageChange(message.stop_reason, message.stop_details, message.stop_sequence)
         self._receive(wire.MessageDelta(change, message.usage), out)
         self._receive(wire.MessageStop(), out)
 
@@ -154,7 +155,7 @@ class MessagesDecoder(AnswerDecoder):
             case wire.MessageStop():
                 for index in list(self._blocks):
                     self._close(index, out)
-                out.append(CallFinished(self._finish_reason(), self._id, self._model))
+                out.append(CallFinished(self._finish_reason(), self._id, self._model, self._stop_sequence))
                 self.finished = True
             case wire.ErrorEvent(error=error):
                 raise self._report.reported(_details(error))
@@ -234,6 +235,7 @@ class MessagesDecoder(AnswerDecoder):
         self, change: wire.MessageChange, usage: wire.MessageUsage | None, out: list[CallEvent]
     ) -> None:
         self._stop_reason = change.stop_reason or self._stop_reason
+        self._stop_sequence = change.stop_sequence or self._stop_sequence
         if (
             change.stop_reason == "refusal"
             and change.stop_details is not None

@@ -127,6 +127,7 @@ class ProviderResponse(Struct, frozen=True, kw_only=True):
     cost_usd: Decimal | None = None
     response_id: str | None = None
     model: str | None = None
+    stop_sequence: str | None = None
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -285,7 +286,9 @@ def events_of(response: ProviderResponse, tool_calls: Sequence[ToolCall]) -> lis
             events.append(ToolCallDelta(index, call.arguments))
     if response.usage is not None:
         events.append(UsageReported(response.usage, response.cost_usd))
-    events.append(CallFinished(response.finish_reason, response.response_id, response.model))
+    events.append(
+        CallFinished(response.finish_reason, response.response_id, response.model, response.stop_sequence)
+    )
     return events
 
 

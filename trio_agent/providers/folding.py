@@ -53,6 +53,7 @@ def fold(events: Iterable[CallEvent]) -> ProviderResponse:
         cost_usd=cost_usd,
         response_id=finished.response_id,
         model=finished.model,
+        stop_sequence=finished.stop_sequence,
     )
 
 

@@ -99,6 +99,7 @@ class ChatDecoder(AnswerDecoder):
         self._reasoning_open = False
         self._said_something = False
         self._finish: str | None = None
+        self._stop_sequence: str | None = None
         self._usage: UsageReported | None = None
         self._id: str | None = None
         self._model: str | None = None
@@ -143,6 +144,8 @@ class ChatDecoder(AnswerDecoder):
                 self._take_delta(delta, out)
             if choice.finish_reason:
                 self._finish = choice.finish_reason
+                stopped_by = choice.stop_reason
+                self._stop_sequence = stopped_by if isinstance(stopped_by, str) else None
         extra = chunk.x_groq
         if extra is not None and extra.error:
             raise self._report.reported(read_error({"error": extra.error}) or ErrorDetails())
@@ -228,7 +231,7 @@ class ChatDecoder(AnswerDecoder):
             self._tool_calls.complete(out)
         if blocks := self._blocks.whole():
             out.append(ReasoningData(encode_json({"reasoning_details": blocks}).decode()))
-        out.append(CallFinished(reason, self._id, self._model))
+        out.append(CallFinished(reason, self._id, self._model, self._stop_sequence))
         self.finished = True
 
 

@@ -64,13 +64,16 @@ def _words(text: str) -> tuple[str, ...]:
 def _spoken(text: str, request: ProviderRequest) -> list[Step]:
     """`text` word by word, under the request's `stop` sequences and `max_output_tokens`."""
     options = request.options
-    ends = [text.find(stop) for stop in options.stop or () if stop and stop in text]
-    text = text[: min(ends)] if ends else text
+    ends = [(text.find(stop), stop) for stop in options.stop or () if stop and stop in text]
+    stopped_at, stopped_by = min(ends, default=(len(text), None))
+    text = text[:stopped_at]
     limit = None if options.max_output_tokens is None else options.max_output_tokens * CHARACTERS_PER_TOKEN
     steps: list[Step] = []
     if limit is not None and len(text) > limit:
         text = text[:limit]
         steps.append(Finish("length"))
+    elif stopped_by is not None:
+        steps.append(Finish("stop", stopped_by))
     if text:
         steps.insert(0, Say("text", _words(text)))
     return steps

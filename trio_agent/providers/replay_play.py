@@ -124,6 +124,7 @@ class _Tally(Struct):
     calls: int = 0
     usage_said: bool = False
     ended: FinishReason | None = None
+    stop_sequence: str | None = None
 
 
 async def play(steps: Iterable[Step], context: CallContext) -> AsyncGenerator[list[CallEvent], None]:
@@ -139,7 +140,8 @@ async def play(steps: Iterable[Step], context: CallContext) -> AsyncGenerator[li
                 raise RuntimeError(message)
             case Fail():
                 _fail(step, context)
-            case Finish(reason=reason):
+            case Finish(reason=reason, stop_sequence=stop_sequence):
+                tally.stop_sequence = stop_sequence
                 tally.ended = reason
                 break
             case Batch(steps=inner):
@@ -170,7 +172,7 @@ def _fail(step: Fail, context: CallContext) -> None:
 
 def _end(context: CallContext, tally: _Tally) -> list[CallEvent]:
     reason: FinishReason = tally.ended or ("tool_calls" if tally.calls else "stop")
-    end = CallFinished(reason, f"replay_{context.nonce}", context.request.model)
+    end = CallFinished(reason, f"replay_{context.nonce}", context.request.model, tally.stop_sequence)
     if tally.usage_said:
         return [end]
     return [UsageReported(_usage_of(context.request, tally)), end]

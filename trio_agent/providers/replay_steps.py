@@ -97,6 +97,7 @@ class ReportUsage(Struct, frozen=True):
 
 class Finish(Struct, frozen=True):
     reason: FinishReason
+    stop_sequence: str | None = None
 
 
 class Fail(Struct, frozen=True):

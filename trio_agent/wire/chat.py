@@ -56,12 +56,16 @@ ChatMessage: TypeAlias = ChatDelta
 
 
 class ChatChoice(Struct, frozen=True):
-    """`delta` in a chunk, `message` in a whole answer."""
+    """`delta` in a chunk, `message` in a whole answer.
+
+    `stop_reason` is vLLM's: the stop sequence that ended the answer, or the number of such a token.
+    """
 
     index: int | None = None
     delta: ChatDelta | None = None
     message: ChatMessage | None = None
     finish_reason: str | None = None
+    stop_reason: str | int | None = None
 
 
 class PromptDetails(Struct, frozen=True):

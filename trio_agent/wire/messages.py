@@ -114,6 +114,7 @@ class MessageChange(Struct, frozen=True):
 
     stop_reason: str | None = None
     stop_details: StopDetails | None = None
+    stop_sequence: str | None = None
 
 
 # --- stream events -------------------------------------------------------------------------------
@@ -182,6 +183,7 @@ class WholeMessage(Struct, frozen=True):
     stop_reason: str | None = None
     stop_details: StopDetails | None = None
     usage: MessageUsage | None = None
+    stop_sequence: str | None = None
 
 
 # --- model list ----------------------------------------------------------------------------------
