@@ -132,9 +132,10 @@ class Planner:
         tools = (*request.tools, *offered, *servers)
         _check_tool_choice(request.options.tool_choice, tools)
         notes += [f"the server-side tool {name} is hidden by the caller's own tool" for name in hidden]
+        # Before the operator's own words come in: what a refusal names is counted in the client's messages.
+        able = self._able(choice.refs, request, messages, tools)
         if self._config.agent.system_prompt is not None:
             messages = (Message("system", (Text(self._config.agent.system_prompt),)), *messages)
-        able = self._able(choice.refs, request, messages, tools)
         notes += dict.fromkeys(
             f"the field {name} was left out: the provider {ref.provider_id} speaks another format"
             for ref, taken in able
