@@ -38,6 +38,7 @@ from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import CancelReason
 from trio_agent.statemachine.money import Price
 from trio_agent.store.contract import Store, StoreError, TurnRow
+from trio_agent.token_count import TokenCount, TokenCounter
 from trio_agent.tools.host import HostCallables
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.driver import Driver
@@ -79,6 +80,7 @@ class Agent:
             tools=house.tools,
             store=house.store,
         )
+        self._counter = TokenCounter(planner, providers=providers, store=house.store)
         self._admitting = 0
         self._running: dict[Driver, None] = {}  # in the order in which they began
         self._draining = False
@@ -175,6 +177,18 @@ class Agent:
             session_id=session_id,
         )
         return live_turn(self, request, host)
+
+    async def count_tokens(self, request: TurnRequest) -> TokenCount:
+        """How many tokens the prompt of a request would be. No turn, no row, and nothing is billed for it.
+
+        Raises:
+            AgentError: the request would be refused, or the provider could not be asked.
+        """
+        if self._draining:
+            raise AgentError(
+                "server_shutdown", "The server is shutting down.", retry_after=SHUTDOWN_RETRY_SECONDS
+            )
+        return await self._counter.count(request)
 
     # --- models --------------------------------------------------------------------------------------
 

@@ -15,6 +15,9 @@ from trio_agent.errors import AgentError
 from trio_agent.providers.contract import Options
 from trio_agent.wire.chat_request import VENDORS_OWN, shown_type
 
+_EFFORTS = (("low", 4_096), ("medium", 16_384))
+"""Thinking budgets, in tokens, up to which an effort stands for about as much; beyond them it is high."""
+
 
 class Carried(Struct, frozen=True):
     """Options for one wire, and the names of the fields that it cannot carry, fit for a header."""
@@ -55,6 +58,10 @@ def carry(options: Options, wire: str | None) -> Carried:
             reasoning_budget=None if effort == "none" else wish.budget or options.reasoning_budget,
         )
         unread += wish.unread
+    elif options.extra_wire == "messages":
+        wish = _messages_reasoning(said)
+        options = msgspec.structs.replace(options, reasoning_effort=wish.effort)
+        unread = [name for name in unread if name not in ("thinking", "output_config")] + [*wish.unread]
     if wire is None:
         return Carried(options)
     return Carried(options, tuple(shown_type(name) for name in unread))
@@ -98,6 +105,37 @@ def _anthropics(value: Any) -> _Wish:
         case "enabled":
             return _Wish("medium" if budget is None else None, budget, unread)
     raise _wrong("thinking.type", "must be `enabled`, `adaptive` or `disabled`")
+
+
+def _messages_reasoning(said: dict[str, Any]) -> _Wish:
+    """`thinking` and `output_config` of a Messages request, for a wire that takes an effort in words.
+
+    `adaptive` and `between_tools` leave it to the model how much to think, which other vendors' models do by
+    themselves: nothing is said then. A budget becomes the effort that stands for about as much.
+    """
+    config = _members("output_config", said.get("output_config", {}))
+    effort = _typed("output_config", config, "effort", str)
+    unread = [f"output_config.{name}" for name in config if name != "effort"]
+    if "thinking" in said:
+        members = _members("thinking", said["thinking"])
+        kind = _typed("thinking", members, "type", str)
+        budget = _typed("thinking", members, "budget_tokens", int)
+        unread += [f"thinking.{name}" for name in members if name not in ("type", "budget_tokens")]
+        match kind:
+            case "disabled":
+                effort = "none"
+            case "enabled":
+                effort = effort or ("medium" if budget is None else _effort_of(budget))
+            case "adaptive" | "between_tools":
+                pass
+            case _:
+                raise _wrong("thinking.type", "must be `enabled`, `adaptive`, `between_tools` or `disabled`")
+    # The highest word that other vendors know.
+    return _Wish("xhigh" if effort == "max" else effort, None, tuple(unread))
+
+
+def _effort_of(budget: int) -> str:
+    return next((word for word, most in _EFFORTS if budget <= most), "high")
 
 
 def _members(name: str, value: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from doc_pages import DOCS, PAGES, ROOT, anchors_of, code_words, links_of, prose
 from trio_agent.config.describe import keys
 from trio_agent.config.schema import Config
 from trio_agent.errors import FINAL_CODES, STATUS, AgentError
-from trio_agent.faces.answer import error_members
+from trio_agent.faces.answer import anthropic_error_members, error_members
 from trio_agent.providers import anthropic
 from trio_agent.providers.contract import CallLimits
 from trio_agent.providers.openai_compatible import CHAT_COMPLETIONS
@@ -28,6 +28,7 @@ from trio_agent.statemachine.effects import Outcome
 from trio_agent.statemachine.failure import FailureKind
 from trio_agent.store.schema import load_migrations
 from trio_agent.wire.chat_request import ChatRequest
+from trio_agent.wire.messages_request import MessagesRequest
 
 ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
 MODULES = set(ENTRY_POINTS["trio_agent.providers"])
@@ -54,16 +55,24 @@ def test_every_error_code_is_explained() -> None:
 
 def test_the_types_of_errors_are_those_of_the_answers() -> None:
     """The table from status to `error.type` holds for every code there is."""
-    rows = dict(table(DOCS / "errors.md", "status", "`error.type`"))
+    rows = {status: types for status, *types in table(DOCS / "errors.md", "status", "`error.type`")}
     for code, status in STATUS.items():
-        row = rows.get(str(status)) or rows["other 4xx" if status < 500 else "5xx"]
-        assert error_members(AgentError(code, "…"))["type"] == code_words(row)[0]
+        row = rows.get(str(status)) or rows["other 4xx" if status < 500 else "other 5xx"]
+        error = AgentError(code, "…")
+        shown = [error_members(error)["type"], anthropic_error_members(error)["type"]]
+        assert shown == [code_words(cell)[0] for cell in row]
 
 
 def test_every_field_of_a_chat_request_is_explained() -> None:
     """The manual's table of fields has those that the decoder knows, each once."""
     fields = [word for row in table(DOCS / "chat-completions.md", "field") for word in code_words(row[0])]
     assert sorted(fields) == sorted(ChatRequest.__struct_fields__)
+
+
+def test_every_field_of_a_messages_request_is_explained() -> None:
+    """The same over Messages."""
+    fields = [word for row in table(DOCS / "messages.md", "field") for word in code_words(row[0])]
+    assert sorted(fields) == sorted(MessagesRequest.__struct_fields__)
 
 
 def test_the_table_of_modules_is_complete_and_right() -> None:

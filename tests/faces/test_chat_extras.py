@@ -66,7 +66,7 @@ def test_an_effort_of_its_own_wins() -> None:
 
 def test_what_came_over_another_wire_is_not_read_as_chat() -> None:
     """A field of the same name means what it means where it came from."""
-    options = Options(extra={"thinking": {"type": "x"}}, extra_wire="messages")
+    options = Options(extra={"thinking": {"type": "x"}}, extra_wire="responses")
     assert carry(options, "chat") == Carried(options, ("thinking",))
     with pytest.raises(AgentError):
         carry(Options(extra=options.extra, extra_wire="chat"), "messages")

@@ -123,6 +123,28 @@ def test_a_hostile_body_is_answered_soon(
     assert served.say("x").status_code == 200
 
 
+@pytest.mark.parametrize("row", BODIES, ids=[row[0] for row in BODIES])
+def test_messages_and_its_count_answer_as_soon(
+    served: Served, row: tuple[str, bytes, int, str | None, str | None]
+) -> None:
+    """What harms Chat harms no other format: the same status and code, in Anthropic's envelope."""
+    _, body, status, code, _ = row
+    body = body.replace(b'{"', b'{"max_tokens":9,"', 1) if body.startswith(b'{"') else body
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        began = time.monotonic()
+        answer = served.client.post(path, content=body)
+        assert time.monotonic() - began < 3.0
+        if status == 200:
+            assert answer.status_code in (200, 400), answer.text[:300]  # tools are told in another way here
+            continue
+        assert answer.status_code == status, answer.text[:300]
+        assert answer.json()["type"] == "error"
+        # A message without content is wrong here before it is one too many.
+        wanted = "invalid_request" if b'{"role":"user"}' in body else code
+        assert answer.json()["error"]["code"] == wanted
+        assert len(answer.content) < 3000
+
+
 def test_memory_stays_bounded(served: Served) -> None:
     """The largest requests, taken and not taken, again and again: the process does not grow."""
     bodies = [
@@ -217,9 +239,9 @@ CHANGES = st.lists(
 )
 
 
-def changed(changes: list[tuple[tuple[Any, ...], Any]]) -> dict[str, Any]:
-    """The valid request with some values replaced, or (`...`) removed, where they still are."""
-    request = copy.deepcopy(VALID)
+def changed(changes: list[tuple[tuple[Any, ...], Any]], valid: dict[str, Any] = VALID) -> dict[str, Any]:
+    """A valid request with some values replaced, or (`...`) removed, where they still are."""
+    request = copy.deepcopy(valid)
     for path, value in changes:
         target: Any = request
         try:
@@ -232,6 +254,40 @@ def changed(changes: list[tuple[tuple[Any, ...], Any]]) -> dict[str, Any]:
         except (KeyError, IndexError, TypeError):
             continue
     return request
+
+
+VALID_MESSAGES: dict[str, Any] = {
+    "model": "demo",
+    "max_tokens": 50,
+    "system": [{"type": "text", "text": "Be brief", "cache_control": {"type": "e"}}],
+    "messages": [
+        {"role": "user", "content": [
+            {"type": "text", "text": "Look"},
+            {"type": "image", "source": {"type": "url", "url": "https://a.b/c.png"}},
+        ]},
+        {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "redacted_thinking", "data": "x"},
+            {"type": "tool_use", "id": "c1", "name": "f", "input": {"a": 1}}]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "r"}],
+             "is_error": False},
+            {"type": "text", "text": "And?"}]},
+        {"role": "system", "content": "Late"},
+    ],
+    "tools": [{"name": "f", "input_schema": {"type": "object"}, "strict": True, "defer_loading": True},
+              {"type": "web_search_1", "name": "web_search"}],
+    "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+    "thinking": {"type": "enabled", "budget_tokens": 2000}, "metadata": {"user_id": "u"},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}},
+    "stop_sequences": ["END"], "temperature": 0.5, "top_k": 3, "stream": False, "service_tier": "auto",
+    "routing_hint": {"role": "fast"}, "vendor_field": {"deep": [1]}, "mcp_servers": [{}],
+}  # fmt: skip
+MESSAGES_CHANGES = st.lists(
+    st.tuples(st.sampled_from(sorted(places(VALID_MESSAGES), key=str)), JSON | st.just(...)),
+    min_size=1,
+    max_size=3,
+)
 
 
 @settings(
@@ -251,5 +307,24 @@ def test_any_value_anywhere_is_taken_or_refused(
         assert answer.status_code in (400, 422), answer.text
         error = answer.json()["error"]
         assert error["message"]
+        if error["code"] == "invalid_request" and "provider" not in error:
+            assert error["param"], error
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(MESSAGES_CHANGES)
+def test_any_value_anywhere_in_messages(served: Served, changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+    """The same over Messages."""
+    answer = served.client.post("/v1/messages", json=changed(changes, VALID_MESSAGES))
+    if answer.status_code != 200:
+        assert answer.status_code in (400, 422), answer.text
+        error = answer.json()["error"]
+        assert (answer.json()["type"], bool(error["message"])) == ("error", True)
         if error["code"] == "invalid_request" and "provider" not in error:
             assert error["param"], error

@@ -93,6 +93,28 @@ def _chat_text(stream: bytes) -> str:
     return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
+def _messages_body(ask: Ask) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "How is the weather?"}]
+    if ask.results:
+        call = {"type": "tool_use", "id": CALL_ID, "name": HOST_TOOL, "input": {"city": "Rome"}}
+        result = {"type": "tool_result", "tool_use_id": CALL_ID, "content": "4 C"}
+        messages += [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    return {
+        "model": ask.model,
+        "max_tokens": 1000,
+        "stream": ask.stream,
+        "tools": [{"name": HOST_TOOL, "input_schema": schema}],
+        "messages": messages,
+    }
+
+
+def _messages_text(stream: bytes) -> str:
+    lines = [line.removeprefix("data: ") for line in stream.decode().split("\n") if line.startswith("data: ")]
+    deltas = [event["delta"] for event in map(json.loads, lines) if event["type"] == "content_block_delta"]
+    return "".join(delta.get("text", "") for delta in deltas)
+
+
 FACES = {
     "chat-completions": Face(
         path="/v1/chat/completions",
@@ -101,5 +123,14 @@ FACES = {
         end=b"data: [DONE]",
         name="chat",
         text=_chat_text,
+    ),
+    "messages": Face(
+        path="/v1/messages",
+        body=_messages_body,
+        role=b'"type":"message_start"',
+        end=b"event: message_stop",
+        name="messages",
+        text=_messages_text,
+        headers={"anthropic-version": "2023-06-01"},
     ),
 }

@@ -177,7 +177,7 @@ def test_every_option_is_sent_or_refused() -> None:
         "safety_identifier": "s",
         "store": True,
     }
-    assert set(samples) == set(Options.__struct_fields__) - {"extra", "extra_wire"}
+    assert set(samples) == set(Options.__struct_fields__) - {"extra", "extra_wire", "betas"}
     labels = {"metadata", "user", "prompt_cache_key", "safety_identifier"}
     plain = set(body_of(tools=(WEATHER,)))
     for quirks in [preset.quirks for preset in PRESETS] + [PLAIN]:

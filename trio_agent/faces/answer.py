@@ -1,17 +1,21 @@
-"""Sending an answer through ASGI: headers, JSON bodies, and errors in OpenAI's envelope."""
+"""Sending an answer through ASGI: headers, JSON bodies, and errors in the envelope of the caller's format."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from trio_agent.errors import AgentError
+from trio_agent.statemachine import effects as fx
+from trio_agent.wire.sse import frame
 
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+RenderBody: TypeAlias = Callable[[AgentError], bytes]
+InStreamErrors: TypeAlias = Literal["event", "content", "both"]
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 _TYPES = {
@@ -22,6 +26,24 @@ _TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+# https://platform.claude.com/docs/en/api/errors; what has no type there gets that of its kind.
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+ANTHROPIC_PATH = "/v1/messages"
+STREAM_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # Buffering proxies would hold the stream back.
+    (b"x-accel-buffering", b"no"),
+]
 JSON: Headers = [(b"content-type", b"application/json")]
 _LONGEST_MESSAGE = 2000  # characters; more would be a client's own text, given back
 _MOST_IGNORED = 20
@@ -30,19 +52,54 @@ _MOST_IGNORED = 20
 def error_members(error: AgentError) -> dict[str, Any]:
     """What stands under `error` in OpenAI's envelope."""
     kind = _TYPES.get(error.status) or ("invalid_request_error" if error.status < 500 else "server_error")
+    return {"message": _shown_message(error), "type": kind, **_details(error)}
+
+
+def anthropic_error_members(error: AgentError) -> dict[str, Any]:
+    """What stands under `error` in Anthropic's envelope; `code` and what follows it are ours."""
+    kind = "invalid_request_error" if error.status < 500 else "api_error"
     return {
-        "message": error.message
-        if len(error.message) <= _LONGEST_MESSAGE
-        else error.message[:_LONGEST_MESSAGE] + "…",
-        "type": kind,
-        "param": error.param,
-        "code": error.shown_code,
-        **error.extra,
+        "type": _ANTHROPIC_TYPES.get(error.status, kind),
+        "message": _shown_message(error),
+        **_details(error),
     }
 
 
+def _shown_message(error: AgentError) -> str:
+    text = error.message
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
+
+
+def _details(error: AgentError) -> dict[str, Any]:
+    return {"param": error.param, "code": error.shown_code, **error.extra}
+
+
 def error_body(error: AgentError) -> bytes:
+    """An error in OpenAI's envelope."""
     return _encode({"error": error_members(error)})
+
+
+def anthropic_error_body(error: AgentError) -> bytes:
+    """An error in Anthropic's envelope, as a body and as the data of `event: error`."""
+    return _encode({"type": "error", "error": anthropic_error_members(error)})
+
+
+def body_renderer(path: str, headers: Mapping[str, str] | None = None) -> RenderBody:
+    """The envelope that a caller expects: Anthropic's on its own paths, and from its own clients.
+
+    Args:
+        headers: the request's, names in lower case, where they are known.
+    """
+    if path == ANTHROPIC_PATH or path.startswith(f"{ANTHROPIC_PATH}/"):
+        return anthropic_error_body
+    lists_models = path == "/v1/models" or path.startswith("/v1/models/")
+    return anthropic_error_body if lists_models and "anthropic-version" in (headers or {}) else error_body
+
+
+def progress_event(output: fx.SendToolProgress) -> bytes:
+    """What clients that ask for it see of a server-side tool at work."""
+    members = {"tool_call_id": output.tool_call_id, "name": output.name, "status": output.status}
+    return frame(_encode(members), event="trio_agent.tool.progress")
 
 
 def error_headers(error: AgentError) -> Headers:
@@ -61,14 +118,18 @@ def turn_headers(turn_id: str, ignored: Iterable[str]) -> Headers:
     Args:
         ignored: names without commas or control characters; the first twenty are listed, the rest counted.
     """
-    headers: Headers = [(b"x-turn-id", turn_id.encode())]
+    return [(b"x-turn-id", turn_id.encode()), *ignored_header(ignored)]
+
+
+def ignored_header(ignored: Iterable[str]) -> Headers:
+    """`X-Ignored`, where there is something to say."""
     names = list(ignored)
-    if names:
-        shown = names[:_MOST_IGNORED]
-        if len(names) > len(shown):
-            shown.append(f"and {len(names) - len(shown)} more")
-        headers.append((b"x-ignored", ", ".join(shown).encode("ascii", "replace")))
-    return headers
+    if not names:
+        return []
+    shown = names[:_MOST_IGNORED]
+    if len(names) > len(shown):
+        shown.append(f"and {len(names) - len(shown)} more")
+    return [(b"x-ignored", ", ".join(shown).encode("ascii", "replace"))]
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: Headers) -> None:
@@ -83,6 +144,8 @@ async def send_json(send: Send, status: int, body: bytes, headers: Headers) -> N
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def send_error(send: Send, error: AgentError, headers: Headers) -> None:
-    """An error as the HTTP response."""
-    await send_json(send, error.status, error_body(error), [*error_headers(error), *headers])
+async def send_error(
+    send: Send, error: AgentError, headers: Headers, render: RenderBody = error_body
+) -> None:
+    """An error as the HTTP response, in the envelope that `render` makes."""
+    await send_json(send, error.status, render(error), [*error_headers(error), *headers])

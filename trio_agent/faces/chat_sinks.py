@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
-import msgspec
 from msgspec import UNSET, Struct
 
 from trio_agent.errors import error_of
-from trio_agent.faces.answer import Headers, Send, error_body, send_error, send_json
+from trio_agent.faces.answer import (
+    STREAM_HEADERS,
+    Headers,
+    InStreamErrors,
+    Send,
+    error_body,
+    progress_event,
+    send_error,
+    send_json,
+)
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.failure import Problem
 from trio_agent.wire import chat_response as wire
 from trio_agent.wire.sse import COMMENT, DONE, frame
-
-InStreamErrors: TypeAlias = Literal["event", "content", "both"]
-
-STREAM_HEADERS: Headers = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    # Buffering proxies would hold the stream back.
-    (b"x-accel-buffering", b"no"),
-]
 
 
 class Style(Struct, frozen=True):
@@ -92,7 +90,7 @@ class StreamSink:
             case fx.SendKeepalive():
                 return COMMENT
             case fx.SendToolProgress() if self._style.progress:
-                return frame(_progress(output), event="trio_agent.tool.progress")
+                return progress_event(output)
             case fx.Finish():
                 return self._finish(output)
             case fx.SendError(problem):
@@ -169,11 +167,4 @@ class CollectSink:
         return wire.encode(wire.Completion(style.response_id, style.created, style.model, [choice], usage))
 
 
-def _progress(output: fx.SendToolProgress) -> bytes:
-    """What clients that ask for it see of a server-side tool at work."""
-    return msgspec.json.encode(
-        {"tool_call_id": output.tool_call_id, "name": output.name, "status": output.status}
-    )
-
-
-__all__ = ["CollectSink", "InStreamErrors", "StreamSink", "Style"]
+__all__ = ["CollectSink", "StreamSink", "Style"]

@@ -13,6 +13,8 @@ from trio_agent.errors import AgentError
 from trio_agent.turn.context import TurnContext
 
 SERVER_KEY_OWNER = "server"
+SESSION_HEADERS = ("x-client-session-id", "x-session-id", "x-claude-code-session-id")
+"""Headers that label a session, the first that is there counts; the last is Claude Code's own."""
 _LABEL_LIMIT = 256
 
 
@@ -106,7 +108,7 @@ def session_of(headers: Mapping[str, str]) -> str | None:
     Raises:
         AgentError: the label is too long to be one.
     """
-    label = headers.get("x-client-session-id") or headers.get("x-session-id")
+    label = next((headers[name] for name in SESSION_HEADERS if headers.get(name)), None)
     if label is not None and len(label) > _LABEL_LIMIT:
         raise AgentError(
             "invalid_request",

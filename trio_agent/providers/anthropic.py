@@ -6,20 +6,23 @@ as the vendor's SDK does), the address from `base_url`, `ANTHROPIC_BASE_URL` or 
 address stands before `/v1`; one that ends with `/v1` is taken as well.
 
 The API version is 2023-06-01, since the one after it has no sampling parameters at all; `headers` may
-set another `anthropic-version`, and `anthropic-beta` values.
+set another `anthropic-version`, and `anthropic-beta` values. Those that a Messages client sent come after
+them: fields of its request may need them.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
+import trio
 
 from trio_agent.errors import AgentError
 from trio_agent.providers.answer_decoder import decoded
 from trio_agent.providers.anthropic_decode import MessagesDecoder
-from trio_agent.providers.anthropic_encode import build_request
+from trio_agent.providers.anthropic_encode import build_count_request, build_request
 from trio_agent.providers.anthropic_models import Traits, capabilities_of, describe, family, model_info
 from trio_agent.providers.contract import (
     CAPABILITIES,
@@ -34,10 +37,10 @@ from trio_agent.providers.contract import (
     UpstreamError,
 )
 from trio_agent.providers.folding import fold_stream
-from trio_agent.providers.http import UpstreamHttp
+from trio_agent.providers.http import JSON_TIMEOUT, UpstreamHttp
 from trio_agent.providers.settings import ProviderSettings, parse_settings, upstream_http
 from trio_agent.statemachine.events import CallEvent
-from trio_agent.wire.messages import ListedModel, decode_model_page
+from trio_agent.wire.messages import ListedModel, decode_count, decode_model_page
 
 BASE_URL: Final = "https://api.anthropic.com"
 API_VERSION: Final = "2023-06-01"
@@ -45,6 +48,8 @@ KEY_VARIABLE: Final = "ANTHROPIC_API_KEY"
 TOKEN_VARIABLE: Final = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105  (the name of a variable)
 BASE_URL_VARIABLE: Final = "ANTHROPIC_BASE_URL"
 
+_BETA: Final = "anthropic-beta"
+_NO_SUCH_PATH: Final = frozenset({404, 405, 501})
 _PAGE_SIZE = 1000  # the most that the API gives at once
 _MAX_PAGES = 20
 
@@ -58,6 +63,7 @@ class AnthropicProvider(Provider):
         base_url: the address, for `get_info`.
         limits: the limits of a call.
         models: the models that the operator named; without them the upstream is asked.
+        betas: the operator's own `anthropic-beta` values, for every call.
     """
 
     def __init__(
@@ -68,9 +74,11 @@ class AnthropicProvider(Provider):
         base_url: str,
         limits: CallLimits,
         models: list[ModelInfo] | None = None,
+        betas: str = "",
     ) -> None:
         self.name = name
         self.limits = limits
+        self._betas = betas
         self._http = http
         self._base_url = base_url
         self._models = None if models is None else [_completed(model) for model in models]
@@ -134,8 +142,37 @@ class AnthropicProvider(Provider):
         except AgentError as error:
             # `check` has passed before the turn; what fails here came up within it, as a tool's result may.
             raise UpstreamError("rejected", error.message, code=error.code) from None
-        reads = self._http.stream("/v1/messages", msgspec.json.encode(body))
+        reads = self._http.stream("/v1/messages", msgspec.json.encode(body), headers=self._headers(request))
         return decoded(reads, MessagesDecoder(self._http))
+
+    def _headers(self, request: ProviderRequest) -> dict[str, str]:
+        """The headers of one call besides those of every call: the client's beta values behind our own."""
+        if not request.options.betas:
+            return {}
+        return {_BETA: ",".join([*([self._betas] if self._betas else []), *request.options.betas])}
+
+    async def count_tokens(self, request: ProviderRequest) -> int | None:
+        """The vendor's own count of the prompt; `None` from a server that speaks Messages and does not count.
+
+        Raises:
+            UpstreamError: the upstream refused the request, could not be asked, or its answer is no count.
+            AgentError: as `check`.
+        """
+        body = build_count_request(request, self._traits_for(request.model), self.name)
+        headers = {"Accept": "application/json", **self._headers(request)}
+        reads = self._http.stream("/v1/messages/count_tokens", msgspec.json.encode(body), headers=headers)
+        with trio.move_on_after(JSON_TIMEOUT):
+            try:
+                async with aclosing(reads):
+                    answers = [each.data async for batch in reads for each in batch]
+                return decode_count(b"".join(answers)).input_tokens
+            except UpstreamError as error:
+                if error.failure.status in _NO_SUCH_PATH:
+                    return None
+                raise
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise self._http.error("malformed", f"answered with no count of tokens: {error}") from None
+        raise self._http.error("stalled", f"did not count the tokens within {JSON_TIMEOUT:g} seconds")
 
     async def complete(self, request: ProviderRequest) -> ProviderResponse:
         """The whole answer, read as a stream: long answers without one run into the vendor's time limits.
@@ -189,6 +226,7 @@ async def mount(coordinator: Coordinator, config: Mapping[str, Any]) -> Provider
         base_url=base_url,
         limits=settings.limits(),
         models=settings.listed_models(),
+        betas=next((value for name, value in settings.headers.items() if name.lower() == _BETA), ""),
     )
 
 

@@ -47,9 +47,25 @@ from trio_agent.statemachine.conversation import (
     ToolCall,
     ToolResult,
 )
+from trio_agent.wire.messages import RAW_ARGUMENTS
+
+COUNTED = frozenset(
+    {
+        "cache_control",
+        "context_management",
+        "messages",
+        "model",
+        "output_config",
+        "speed",
+        "system",
+        "thinking",
+        "tool_choice",
+        "tools",
+    }
+)
+"""Fields that both bodies have (`MessageCountTokensParams` of the SDK, its beta form included)."""
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-RAW_ARGUMENTS = "_raw_arguments"
 
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
 _WIRE_ID = re.compile(r"[a-zA-Z0-9_-]+")
@@ -71,6 +87,16 @@ def build_request(request: ProviderRequest, traits: Traits, provider: str) -> di
     if request.tools:
         body["tools"] = [encode_tool(tool, strict=traits.structured_outputs) for tool in request.tools]
     return add_options(body, request, traits, provider)
+
+
+def build_count_request(request: ProviderRequest, traits: Traits, provider: str) -> dict[str, Any]:
+    """The body of `POST /v1/messages/count_tokens`: what of a call makes up its prompt.
+
+    Raises:
+        AgentError: as `build_request`.
+    """
+    body = build_request(request, traits, provider)
+    return {name: value for name, value in body.items() if name in COUNTED}
 
 
 class Conversation:

@@ -76,7 +76,8 @@ class Options(Struct, frozen=True, kw_only=True):
 
     `reasoning_effort` is a word (`minimal`, `low`, `medium`, `high`, …), `reasoning_budget` a number of
     tokens. `extra` holds request fields that no wire of ours knows by name: they go upstream
-    unchanged on the wire they came from, and only there (`extra_wire`).
+    unchanged on the wire they came from, and only there (`extra_wire`). `betas` are the values of
+    `anthropic-beta` that came with them.
     """
 
     temperature: float | None = None
@@ -102,6 +103,7 @@ class Options(Struct, frozen=True, kw_only=True):
     store: bool | None = None
     extra: dict[str, Any] | None = None
     extra_wire: Literal["chat", "responses", "messages"] | None = None
+    betas: tuple[str, ...] = ()
 
 
 class ProviderRequest(Struct, frozen=True, kw_only=True):
@@ -236,6 +238,15 @@ class Provider(ABC):
     @abstractmethod
     async def complete(self, request: ProviderRequest) -> ProviderResponse:
         """One whole answer. Raises UpstreamError."""
+
+    async def count_tokens(self, request: ProviderRequest) -> int | None:
+        """The tokens of the prompt that this request would be; `None` where the vendor cannot say.
+
+        Raises:
+            UpstreamError: the vendor was asked and could not be.
+        """
+        del request
+        return None
 
     def parse_tool_calls(self, response: ProviderResponse) -> list[ToolCall]:
         """The tool calls of an answer, in order."""

@@ -41,7 +41,7 @@ from .contract import (
 from .folding import fold_stream
 from .model_settings import ModelSettings, price_of
 from .replay_models import MODELS, Settings, model_info
-from .replay_play import Attempts, CallContext, play
+from .replay_play import Attempts, CallContext, play, prompt_tokens
 from .replay_request import call_number, request_script
 from .replay_steps import Call, ScriptError, Step, parse_script
 from .strict_config import Retries, Seconds, nearest, parse_config
@@ -121,6 +121,9 @@ class ReplayProvider(Provider):
 
     async def list_models(self) -> list[ModelInfo]:
         return list(self._models.values())
+
+    async def count_tokens(self, request: ProviderRequest) -> int | None:
+        return prompt_tokens(request)
 
     async def complete(self, request: ProviderRequest) -> ProviderResponse:
         return await fold_stream(self.stream(request))

@@ -240,15 +240,20 @@ def _usage_of(request: ProviderRequest, tally: _Tally) -> Usage:
     descriptions and schemas of the tools, and 100 tokens for each image. The answer is its words and its
     tool calls; its reasoning is counted apart and added.
     """
-    prompt = sum(_characters(part) for message in request.messages for part in message.parts)
-    prompt += sum(_tool_characters(tool) for tool in request.tools)
-    images = sum(_images(part) for message in request.messages for part in message.parts)
     reasoning = tokens_in(tally.reasoning_characters)
     return Usage(
-        input_tokens=max(1, tokens_in(prompt) + images * TOKENS_PER_IMAGE),
+        input_tokens=prompt_tokens(request),
         output_tokens=max(1, tokens_in(tally.characters) + reasoning),
         reasoning_tokens=reasoning,
     )
+
+
+def prompt_tokens(request: ProviderRequest) -> int:
+    """What the prompt of a request counts."""
+    prompt = sum(_characters(part) for message in request.messages for part in message.parts)
+    prompt += sum(_tool_characters(tool) for tool in request.tools)
+    images = sum(_images(part) for message in request.messages for part in message.parts)
+    return max(1, tokens_in(prompt) + images * TOKENS_PER_IMAGE)
 
 
 def _tool_characters(tool: Tool) -> int:

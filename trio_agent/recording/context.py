@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 
 KEPT_HEADERS: Final = (
     "accept",
+    "anthropic-beta",
+    "anthropic-version",
     "content-type",
     "user-agent",
+    "x-claude-code-session-id",
     "x-client-session-id",
     "x-preflight-timeout",
     "x-session-id",

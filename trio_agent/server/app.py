@@ -13,12 +13,12 @@ from trio_agent.agent import Agent
 from trio_agent.config.binding import check_binding
 from trio_agent.config.problems import ConfigError
 from trio_agent.errors import AgentError
-from trio_agent.faces import chat, health, models
+from trio_agent.faces import chat, count_tokens, health, messages, models
 from trio_agent.faces.answer import (
     JSON,
     Headers,
     Send,
-    error_body,
+    body_renderer,
     error_headers,
     send_error,
     turn_headers,
@@ -66,6 +66,14 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
     async def chat_completions() -> TurnResponse:
         return await turn(chat.respond)
 
+    @app.post("/v1/messages")
+    async def create_message() -> TurnResponse:
+        return await turn(messages.respond)
+
+    @app.post("/v1/messages/count_tokens")
+    async def count_message_tokens() -> TurnResponse:
+        return await turn(count_tokens.respond)
+
     @app.get("/v1/models")
     async def list_models() -> Response:
         caller()
@@ -88,7 +96,8 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
 
     @app.errorhandler(AgentError)
     async def refused(error: AgentError) -> Response:
-        return _json(error_body(error), error.status, error_headers(error))
+        render = body_renderer(request.path, _headers())
+        return _json(render(error), error.status, error_headers(error))
 
     guard_access(app, keyless=api_key is None, origins=server.cors_origins)
     return app
@@ -115,7 +124,8 @@ async def _run(
         finally:
             body.close()
     except AgentError as error:
-        await send_error(send, error, [] if error.turn_id is None else turn_headers(error.turn_id, ()))
+        about = [] if error.turn_id is None else turn_headers(error.turn_id, ())
+        await send_error(send, error, about, body_renderer(path))
 
 
 def _headers() -> dict[str, str]:
@@ -130,10 +140,10 @@ def _json(body: bytes, status: int = 200, headers: Headers = JSON) -> Response:
 
 
 def render_error(status: int, code: str, message: str, request_path: str) -> tuple[bytes, Headers]:
-    """The body of an error that no face made, in OpenAI's envelope."""
-    del request_path  # every face that is served speaks this envelope
+    """The body of an error that no face made, in the envelope of the path's format."""
     error = AgentError(code, message)
-    return error_body(error), [*JSON, *error_headers(error)] if status < 500 else list(JSON)
+    body = body_renderer(request_path)(error)
+    return body, [*JSON, *error_headers(error)] if status < 500 else list(JSON)
 
 
 def http_limits(agent: Agent) -> HttpLimits:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Final, TypeVar
+from collections.abc import Container
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -28,6 +29,7 @@ _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _GOT = re.compile(r"got `(\w+)`")
 _SHOWN_KEY = 40
+_RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _HALF = "a `\\u` escape is half of a surrogate pair"
 _PLACE = re.compile(r"^(?P<what>.*) - at `(?P<path>[^`]*)`$", re.DOTALL)
 
@@ -89,6 +91,43 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], *, max_depth: int) -> 
         raise AgentError("invalid_request", "The body is not valid UTF-8.") from None
     except RecursionError:
         raise AgentError("request_too_deep", "The JSON of the request nests too deeply.") from None
+
+
+def decode_part(raw: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], place: str) -> T:
+    """Decode a part of a body that `decode` has passed, such as one content block.
+
+    Args:
+        place: where the part stands, such as `messages[3].content[1]`.
+
+    Raises:
+        AgentError: `invalid_request` with the place inside the part as `param`.
+    """
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        what, path = describe(error, bytes(raw))
+        param = f"{place}.{path}" if path and not path.startswith("[") else place + path
+        raise AgentError("invalid_request", f"{what} at {param}.", param=param) from None
+    except msgspec.DecodeError as error:
+        raise AgentError("invalid_request", f"{error} at {place}.", param=place) from None
+
+
+def other_fields(body: bytes, known: Container[str]) -> dict[str, Any]:
+    """The top-level fields of a body that are not among `known`, decoded.
+
+    Raises:
+        AgentError: one of them holds a number that no program can take.
+    """
+    found: dict[str, Any] = {}
+    for name, value in _RAW_FIELDS.decode(body).items():
+        if name in known:
+            continue
+        try:
+            found[name] = msgspec.json.decode(value)
+        except msgspec.DecodeError as error:
+            place = name[:_SHOWN_KEY]
+            raise AgentError("invalid_request", f"{error} at {place}.", param=place) from None
+    return found
 
 
 def describe(error: msgspec.ValidationError, body: bytes) -> tuple[str, str]:

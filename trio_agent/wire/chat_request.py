@@ -25,6 +25,7 @@ from trio_agent.statemachine.conversation import (
     ToolCall,
     ToolResult,
 )
+from trio_agent.wire.body import other_fields
 from trio_agent.wire.content import content_part
 
 
@@ -140,7 +141,6 @@ VENDORS_OWN = frozenset({"top_k", "reasoning", "thinking"})
 CHAT_REQUEST = msgspec.json.Decoder(ChatRequest)
 _SHOWN_TYPE_LENGTH = 40
 _FIELDS = frozenset(ChatRequest.__struct_fields__)
-_RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def extra_fields(body: bytes) -> dict[str, Any] | None:
@@ -151,16 +151,10 @@ def extra_fields(body: bytes) -> dict[str, Any] | None:
     Raises:
         AgentError: one of them holds a number that no program can take.
     """
-    unknown: dict[str, Any] = {}
-    for name, value in _RAW_FIELDS.decode(body).items():
-        if name in _FIELDS and (name not in VENDORS_OWN or bytes(value) == b"null"):
-            continue
-        try:
-            unknown[name] = msgspec.json.decode(value)
-        except msgspec.DecodeError as error:
-            place = name[:_SHOWN_TYPE_LENGTH]
-            raise AgentError("invalid_request", f"{error} at {place}.", param=place) from None
-    return unknown or None
+    found = other_fields(body, _FIELDS - VENDORS_OWN)
+    return {
+        name: value for name, value in found.items() if name not in VENDORS_OWN or value is not None
+    } or None
 
 
 def count_parts(request: ChatRequest) -> int:

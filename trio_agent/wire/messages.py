@@ -8,10 +8,13 @@ shapes are those of the types of Anthropic's Python SDK.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
+
+RAW_ARGUMENTS: Final = "_raw_arguments"
+"""The one member of an `input` that stands for arguments which are no JSON object: the text as it was."""
 
 # --- content blocks, as `content_block_start` and whole messages carry them ----------------------
 
@@ -186,6 +189,12 @@ class WholeMessage(Struct, frozen=True):
     stop_sequence: str | None = None
 
 
+class TokensCount(Struct, frozen=True):
+    """The answer of `count_tokens`."""
+
+    input_tokens: int
+
+
 # --- model list ----------------------------------------------------------------------------------
 
 
@@ -258,6 +267,7 @@ _kind_decoder = msgspec.json.Decoder(_Kind)
 
 decode_message = msgspec.json.Decoder(WholeMessage).decode
 decode_error = msgspec.json.Decoder(ErrorEvent).decode
+decode_count = msgspec.json.Decoder(TokensCount).decode
 decode_model_page = msgspec.json.Decoder(ModelPage).decode
 
 _EVENTS = frozenset(

@@ -1,0 +1,128 @@
+"""How many tokens a prompt is: by the provider's own count, else by an estimate that says so."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from trio_agent.errors import AgentError, error_of
+from trio_agent.planning import Planner
+from trio_agent.providers.contract import Provider, ProviderRequest, UpstreamError
+from trio_agent.statemachine.conversation import (
+    Image,
+    Message,
+    Part,
+    ProviderReasoning,
+    RedactedThinking,
+    ToolCall,
+    ToolResult,
+    without_foreign_reasoning,
+)
+from trio_agent.statemachine.failure import Failure
+from trio_agent.statemachine.recovery import CandidateFailure, problem_of_one
+from trio_agent.store.contract import StoreError, TurnStore
+from trio_agent.turn.history import repaired
+from trio_agent.turn.reasoning import reattached
+from trio_agent.turn.request import TurnRequest
+
+logger = logging.getLogger("trio_agent")
+
+BYTES_PER_TOKEN: Final = 4
+TOKENS_PER_IMAGE: Final = 1_600
+"""What Anthropic counts for an image of the largest size that it does not scale down, about."""
+TOKENS_PER_MESSAGE: Final = 4
+STORE_RETRY_SECONDS: Final = 5.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+class TokenCount(Struct, frozen=True):
+    """The tokens of a prompt, and whose figure that is."""
+
+    input_tokens: int
+    source: Literal["provider", "estimated"]
+
+
+class TokenCounter:
+    """Counts for one agent, with the same models and the same refusals as a turn."""
+
+    def __init__(self, planner: Planner, *, providers: Mapping[str, Provider], store: TurnStore) -> None:
+        self._planner = planner
+        self._providers = providers
+        self._store = store
+
+    async def count(self, request: TurnRequest) -> TokenCount:
+        """The tokens of a request's prompt, for the first model that may serve it.
+
+        Raises:
+            AgentError: no turn could come of this request, or the provider failed to count.
+        """
+        choice = self._planner.resolve(request)
+        messages, repairs = repaired(request.messages)
+        plan = self._planner.plan(request, choice, messages=messages, repairs=repairs, embedded=False)
+        ref = plan.refs[0]
+        try:
+            said = await reattached(plan.messages, owner=request.owner, store=self._store)
+        except StoreError as error:
+            raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+        wanted = ProviderRequest(
+            model=ref.model.id,
+            messages=without_foreign_reasoning(said, ref.full_name),
+            tools=plan.tools,
+            options=plan.options[ref.provider_id],
+        )
+        counted = await self._asked(ref.provider_id, wanted)
+        if counted is None:
+            return TokenCount(estimated(wanted), "estimated")
+        return TokenCount(counted, "provider")
+
+    async def _asked(self, provider_id: str, request: ProviderRequest) -> int | None:
+        # A plug-in that is no subclass of `Provider` may not know how to count.
+        ask = getattr(self._providers[provider_id], "count_tokens", None)
+        if ask is None:
+            return None
+        try:
+            counted = await ask(request)
+        except UpstreamError as error:
+            failure = error.failure
+        except AgentError:
+            raise
+        except Exception as error:
+            logger.exception("provider %s crashed in count_tokens", provider_id)
+            failure = Failure(kind="crashed", message=f"The plug-in raised {type(error).__name__}.")
+        else:
+            return counted if isinstance(counted, int) and counted >= 0 else None
+        raise error_of(problem_of_one(CandidateFailure(provider_id, request.model, failure)))
+
+
+def estimated(request: ProviderRequest) -> int:
+    """A rough count: one token for four bytes of text, four for each message, 1,600 for each image."""
+    size = sum(len(_encode(tool)) for tool in request.tools)
+    tokens = sum(_tokens_beside_text(message) for message in request.messages)
+    size += sum(_bytes(part) for message in request.messages for part in message.parts)
+    return max(1, tokens + math.ceil(size / BYTES_PER_TOKEN))
+
+
+def _tokens_beside_text(message: Message) -> int:
+    inner = (part for result in message.tool_results for part in result.content)
+    images = sum(isinstance(part, Image) for part in (*message.parts, *inner))
+    return TOKENS_PER_MESSAGE + images * TOKENS_PER_IMAGE
+
+
+def _bytes(part: Part) -> int:
+    match part:
+        case Image():
+            return 0
+        case ToolCall(name=name, arguments=arguments):
+            return len(name.encode()) + len(arguments.encode("utf-8", "replace"))
+        case ToolResult(content=content):
+            return sum(_bytes(inner) for inner in content)
+        case RedactedThinking(data=data) | ProviderReasoning(data=data):
+            return len(data)
+        case _:
+            return len(part.text.encode("utf-8", "replace"))
