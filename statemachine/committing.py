@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from . import effects as fx
 from . import events as ev
+from .conversation import Usage
 from .memory import HeldOutput, Memory
 from .spec import TurnSpec
 from .table import STREAMING
@@ -21,10 +22,14 @@ def commit(spec: TurnSpec, memory: Memory, by: fx.CommittedBy) -> list[fx.Effect
     memory.parked_as = None
     return [
         fx.Commit(by),
-        fx.SendRole(),
+        fx.SendRole(_reported(memory)),
         fx.SetTimer(ev.Timer.KEEPALIVE, spec.limits.keepalive),
         *settle(spec, memory, 0),
     ]
+
+
+def _reported(memory: Memory) -> Usage | None:
+    return None if memory.reported is None else memory.response.usage + memory.reported
 
 
 def settle(spec: TurnSpec, memory: Memory, more: int) -> list[fx.Effect]:

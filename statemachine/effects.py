@@ -30,8 +30,13 @@ class Commit(Struct, frozen=True, tag=True):
     by: CommittedBy
 
 
-class SendRole(Struct, frozen=True, tag=True):
-    """Announce the assistant's message; once, before any content."""
+class SendRole(Struct, frozen=True, tag=True, omit_defaults=True):
+    """Announce the assistant's message; once, before any content.
+
+    `usage` is what the upstream has reported so far: the prompt's tokens, where it counts them at once.
+    """
+
+    usage: Usage | None = None
 
 
 class SendText(Struct, frozen=True, tag=True):

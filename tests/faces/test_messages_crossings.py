@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from messages_app import COUNT, PATH, asked, message_of, say
+from messages_app import COUNT, PATH, asked, events, message_of, say
 from support.chat_app import ChatApp, chat_app
 from support.upstream import Reply, Upstream, scripted_upstream
 
@@ -246,14 +246,31 @@ async def test_the_stop_sequence_comes_back(wire: str, stream: bytes, stop: tupl
     assert (message["stop_reason"], message["stop_sequence"]) == stop
 
 
+PROMPT_COUNTS = (
+    "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"
+)  # fmt: skip
+
+
 async def test_cache_counts_come_back_as_they_were() -> None:
     """The classes of Anthropic's usage, apart as they came."""
     async with in_front_of("messages", "messages-cache") as (app, _):
         usage = (await say(app, model="lab/claude-sonnet-4-5")).json()["usage"]
-    events = (FIXTURES / "messages-cache.sse").read_text().split("data: ")[1:]
-    start = json.loads(events[0].partition("\n")[0])["message"]["usage"]
-    for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"):
+    _, began, *_ = (FIXTURES / "messages-cache.sse").read_text().split("data: ")
+    start = json.loads(began.partition("\n")[0])["message"]["usage"]
+    for name in PROMPT_COUNTS:
         assert usage[name] == start[name], name
+
+
+async def test_a_stream_begins_with_the_counts_that_are_known() -> None:
+    """Anthropic counts the prompt at once, and clients read it in `message_start`; others count late."""
+    async with in_front_of("messages", "messages-cache") as (app, _):
+        first, *_, delta, _ = events(await say(app, model="lab/claude-sonnet-4-5", stream=True))
+    for name in PROMPT_COUNTS:
+        assert first["message"]["usage"][name] == delta["usage"][name] != 0, name
+    async with in_front_of("chat", "chat-usage") as (app, _):
+        first, *_, delta, _ = events(await say(app, model="lab/claude-sonnet-4-5", stream=True))
+    assert first["message"]["usage"]["input_tokens"] == 0
+    assert delta["usage"]["input_tokens"] > 0
 
 
 async def test_a_turn_over_another_vendor_goes_on() -> None:

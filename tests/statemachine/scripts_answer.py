@@ -89,6 +89,14 @@ def _commits(what: str, event: ev.Event, shown: fx.Effect) -> list[Script]:
     ]
 
 
+def _committed(event: ev.Event) -> list[fx.Effect]:
+    """What content commits when `event` came before it; usage that was reported comes with the role."""
+    if not isinstance(event, ev.UsageReported):
+        return BY_CONTENT
+    role = fx.SendRole(event.usage)
+    return [role if isinstance(each, fx.SendRole) else each for each in BY_CONTENT]
+
+
 def _stays_quiet(what: str, event: ev.Event, shown: fx.Effect | None) -> list[Script]:
     late = [] if shown is None else [shown]
     return [
@@ -96,7 +104,7 @@ def _stays_quiet(what: str, event: ev.Event, shown: fx.Effect | None) -> list[Sc
             f"{what} does not end preflight, and goes out after the role",
             STREAM,
             [BEGIN],
-            [(event, [*ALIVE_SIGN]), (HI, [*BY_CONTENT, *late, fx.SendText("Hi")])],
+            [(event, [*ALIVE_SIGN]), (HI, [*_committed(event), *late, fx.SendText("Hi")])],
         ),
         Script(
             f"{what} is held back after the window until there is content",

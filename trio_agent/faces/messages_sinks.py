@@ -107,16 +107,16 @@ class StreamSink:
 
     def _bytes(self, output: fx.Output) -> bytes:
         match output:
-            case fx.SendRole():
-                return wire.message_start(self._style.response_id, self._style.model)
+            case fx.SendRole(usage):
+                return wire.message_start(self._style.response_id, self._style.model, usage or Usage())
             case fx.SendKeepalive():
                 return wire.PING
             case fx.SendToolProgress():
                 return progress_event(output) if self._style.progress else b""
             case fx.Finish():
-                usage = wire.usage_of(output.usage, output.cost_usd, output.usage_source)
                 state = wire.stop_state(output.finish_reason, output.stop_sequence, self._said.refusal)
-                return self._end(state, usage)
+                figures = wire.usage_of(output.usage, output.cost_usd, output.usage_source)
+                return self._end(state, figures)
             case fx.SendError(problem):
                 return self._error(problem)
             case _:

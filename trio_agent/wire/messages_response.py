@@ -133,10 +133,10 @@ def tool_input(arguments: str) -> Any:
 # --- the events of a stream ------------------------------------------------------------------------
 
 
-def message_start(response_id: str, model: str) -> bytes:
-    """The first event. Nothing has been counted yet; `message_delta` has the figures."""
-    usage = usage_of(Usage(), None, "provider")
-    message = WholeMessage(id=response_id, model=model, content=[], usage=usage)
+def message_start(response_id: str, model: str, usage: Usage) -> bytes:
+    """The first event, with the usage that is known so far; `message_delta` has the figures that count."""
+    known = usage_of(usage, None, "provider")
+    message = WholeMessage(id=response_id, model=model, content=[], usage=known)
     return frame(encode({"type": "message_start", "message": message}), event="message_start")
 
 
