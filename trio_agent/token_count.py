@@ -74,7 +74,7 @@ class TokenCounter:
             model=ref.model.id,
             messages=without_foreign_reasoning(said, ref.full_name),
             tools=plan.tools,
-            options=plan.options[ref.provider_id],
+            options=plan.options[ref.full_name],
         )
         counted = await self._asked(ref.provider_id, wanted)
         if counted is None:
