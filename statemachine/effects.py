@@ -103,10 +103,16 @@ class Finish(Struct, frozen=True, tag=True, omit_defaults=True):
     stop_sequence: str | None = None
 
 
-class SendError(Struct, frozen=True, tag=True):
-    """End a response that was committed, in the wire format's own way of failing."""
+class SendError(Struct, frozen=True, tag=True, omit_defaults=True):
+    """End a response that was committed, in the wire format's own way of failing.
+
+    Usage and cost are those of this response's own model calls.
+    """
 
     problem: Problem
+    usage: Usage = Usage()
+    cost_usd: Decimal | None = None
+    usage_source: UsageSource = "unknown"
 
 
 class Reject(Struct, frozen=True, tag=True):

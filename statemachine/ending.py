@@ -78,8 +78,15 @@ def fail(
             fx.CloseTurn(outcome, reason, total.usage, total.usage_source, total.cost_usd, problem)
         )
     if problem is not None and told:
-        effects.append(fx.Reject(problem) if memory.committed_by is None else fx.SendError(problem))
+        effects.append(_told(memory, problem))
     return effects
+
+
+def _told(memory: Memory, problem: Problem) -> fx.Effect:
+    if memory.committed_by is None:
+        return fx.Reject(problem)
+    response = memory.response
+    return fx.SendError(problem, response.usage, response.cost_usd, response.usage_source)
 
 
 def _go_back(memory: Memory, parked: ParkedAs) -> None:

@@ -234,4 +234,5 @@ def put_back(reason: str, told: Problem | None = None, **figures: Any) -> list[f
 
 def broken(outcome: str, reason: str, told: Problem, **figures: Any) -> list[fx.Effect]:
     """The end of a turn that shows its failure inside a committed response."""
-    return [closed(outcome, reason, told, **figures), fx.SendError(told)]
+    ending = closed(outcome, reason, told, **figures)
+    return [ending, fx.SendError(told, ending.usage, ending.cost_usd, ending.usage_source)]

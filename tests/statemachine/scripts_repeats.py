@@ -228,7 +228,8 @@ BEFORE_CONTENT = [
                 [
                     *CALL_OVER,
                     row(2, failure=failure("unauthorized", status=401)),
-                    *broken("failed", "upstream_error", NO_KEY, usage=USAGE, source="provider", cost=COST),
+                    closed("failed", "upstream_error", NO_KEY, usage=USAGE, source="provider", cost=COST),
+                    fx.SendError(NO_KEY),
                 ],
             )
         ],

@@ -18,7 +18,7 @@ from trio_agent.faces.answer import (
     send_json,
 )
 from trio_agent.statemachine import effects as fx
-from trio_agent.statemachine.failure import Problem
+from trio_agent.statemachine.events import FinishReason
 from trio_agent.wire import chat_response as wire
 from trio_agent.wire.sse import COMMENT, DONE, frame
 
@@ -92,26 +92,26 @@ class StreamSink:
             case fx.SendToolProgress() if self._style.progress:
                 return progress_event(output)
             case fx.Finish():
-                return self._finish(output)
-            case fx.SendError(problem):
-                return self._error(problem)
+                return self._finish(output.finish_reason, output) + DONE
+            case fx.SendError():
+                return self._error(output)
             case _:
                 # What this wire has no place for: signatures and encrypted reasoning stay on the server.
                 return b""
 
-    def _finish(self, output: fx.Finish) -> bytes:
+    def _finish(self, reason: FinishReason, output: fx.Finish | fx.SendError) -> bytes:
         usage = wire.usage_of(output.usage, output.cost_usd, output.usage_source)
         if self._style.include_usage:
-            return self._write.finish(output.finish_reason, None) + self._write.usage(usage) + DONE
-        return self._write.finish(output.finish_reason, usage) + DONE
+            return self._write.finish(reason, None) + self._write.usage(usage)
+        return self._write.finish(reason, usage)
 
-    def _error(self, problem: Problem) -> bytes:
-        error = error_of(problem)
+    def _error(self, output: fx.SendError) -> bytes:
+        error = error_of(output.problem)
         parts: list[bytes] = []
         if self._style.errors != "event":
             parts.append(self._write.text(f"\n\n[{error.shown_code}] {error.message}"))
         if self._style.errors == "content":
-            parts.append(self._write.finish("stop", None))
+            parts.append(self._finish("stop", output))
         else:
             parts.append(frame(error_body(error)))
         return b"".join([*parts, DONE])

@@ -20,7 +20,6 @@ from trio_agent.faces.answer import (
 from trio_agent.faces.messages_blocks import Blocks
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import Usage
-from trio_agent.statemachine.failure import Problem
 from trio_agent.wire import messages_response as wire
 from trio_agent.wire.sse import frame
 
@@ -117,8 +116,8 @@ class StreamSink:
                 state = wire.stop_state(output.finish_reason, output.stop_sequence, self._said.refusal)
                 figures = wire.usage_of(output.usage, output.cost_usd, output.usage_source)
                 return self._end(state, figures)
-            case fx.SendError(problem):
-                return self._error(problem)
+            case fx.SendError():
+                return self._error(output)
             case _:
                 self._said.take(output)
                 return self._said.blocks.written()
@@ -127,15 +126,16 @@ class StreamSink:
         rest = self._said.blocks.written(final=True)
         return rest + wire.message_delta(state, usage) + wire.MESSAGE_STOP
 
-    def _error(self, problem: Problem) -> bytes:
-        error = error_of(problem)
+    def _error(self, output: fx.SendError) -> bytes:
+        error = error_of(output.problem)
         parts: list[bytes] = []
         if self._style.errors != "event":
             self._said.blocks.say("text", f"\n\n[{error.shown_code}] {error.message}")
             # `final`: it must not wait behind a call that will never be whole.
             parts.append(self._said.blocks.written(final=True))
         if self._style.errors == "content":
-            parts.append(self._end(wire.StopState("end_turn"), wire.usage_of(Usage(), None, "unknown")))
+            usage = wire.usage_of(output.usage, output.cost_usd, output.usage_source)
+            parts.append(self._end(wire.StopState("end_turn"), usage))
         else:
             parts.append(frame(anthropic_error_body(error), event="error"))
         return b"".join(parts)

@@ -242,5 +242,10 @@ class Performer:
         """An answer that could not be accounted for is not called complete."""
         problem = Problem(code="store_unavailable", message=why, retry_after=STORE_RETRY_SECONDS)
         committed = not any(type(each) is fx.Commit for each in due)
+        whole = next(each for each in due if isinstance(each, fx.Finish))
         due.clear()
-        due.append(fx.SendError(problem) if committed else fx.Reject(problem))
+        due.append(
+            fx.SendError(problem, whole.usage, whole.cost_usd, whole.usage_source)
+            if committed
+            else fx.Reject(problem)
+        )
