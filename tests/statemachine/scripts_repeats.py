@@ -22,7 +22,6 @@ from machine_values import (
     B,
     Renewed,
     Script,
-    broken,
     call_tool,
     closed,
     failed,

@@ -131,7 +131,7 @@ class Performer:
             logger.exception("turn %s: its client could not be told", self._driver.turn.spec.turn_id)
 
     async def _send_due(self, outputs: list[fx.Output], due: deque[fx.Effect]) -> None:
-        # A turn that is left here still owes them, and whoever looks while this task is being woken must see it.
+        # A turn that is left here still owes them, and whoever looks while this task is woken must see it.
         due.extendleft(reversed(outputs))
         await trio.lowlevel.checkpoint_if_cancelled()
         for _ in outputs:
