@@ -8,6 +8,7 @@ import pytest
 from replay.replay_files import (
     DONE,
     TOOL,
+    UP,
     answer,
     ask,
     called,
@@ -278,3 +279,18 @@ def test_names_are_only_for_messages() -> None:
     first, second = (played(FULL, name) for name in ("a", "b"))
     assert first.actual == second.actual
     assert decode(FULL, "a").entries == decode(FULL, "b").entries
+
+
+def test_a_restart_amid_a_drained_call_is_told_and_ends() -> None:
+    """The call is shielded from everything but the clock, which nobody moves once the file cannot be played."""
+    drains = {**UP, "config": {**UP["config"], "on_disconnect": "drain"}}
+    content = written(
+        ask(),
+        head(t=0.5),
+        data(said("Hel"), t=0.5),
+        {"in": "disconnect", "t": 1},
+        {"in": "restart", "t": 3},
+        head=header({"providers": {"up": drains}}),
+    )
+    with pytest.raises(ReplayError, match="a turn runs at this restart"):
+        played(content)

@@ -94,10 +94,12 @@ class Playing:
         restarting = True
         while restarting:
             async with self._open_server(), open_plain_nursery() as nursery:
-                restarting = await self._run_server(nursery)
-                self.stage.closed = not restarting
-                # A call that is read on for its bill would outlive a clock that nobody moves any more.
-                self._agent.end_as("cancelled")
+                try:
+                    restarting = await self._run_server(nursery)
+                    self.stage.closed = not restarting
+                finally:
+                    # A call that is read on for its bill would outlive a clock that nobody moves any more.
+                    self._agent.end_as("cancelled")
                 nursery.cancel_scope.cancel()
         for cue in self._failures:
             if cue.number not in self._met:
