@@ -282,7 +282,7 @@ def test_names_are_only_for_messages() -> None:
 
 
 def test_a_restart_amid_a_drained_call_is_told_and_ends() -> None:
-    """The call is shielded from everything but the clock, which nobody moves once the file cannot be played."""
+    """The call is shielded from all but the clock, which nobody moves once the file cannot be played."""
     drains = {**UP, "config": {**UP["config"], "on_disconnect": "drain"}}
     content = written(
         ask(),
