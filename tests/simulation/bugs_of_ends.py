@@ -23,6 +23,7 @@ from trio_agent.turn import perform
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.journal import Journal
 from trio_agent.turn.timers import Timers
+from trio_agent.wire.sse import DONE
 
 # --- 1: one end, one outcome --------------------------------------------------------------------------
 
@@ -159,9 +160,9 @@ def a_shutdown_waits_for_clients_without_a_limit() -> Iterator[None]:
 def the_terminal_event_is_doubled() -> Iterator[None]:
     finish = StreamSink._finish
 
-    def twice(sink: Any, output: Any) -> bytes:
-        data = finish(sink, output)
-        return data + data
+    def twice(sink: Any, reason: Any, output: Any) -> bytes:
+        data = finish(sink, reason, output)
+        return data + DONE + data
 
     with replaced((StreamSink, "_finish", twice)):
         yield
