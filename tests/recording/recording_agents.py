@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -61,18 +61,21 @@ async def recording_agent(
     name: str = "lab",
     module: str = "chat-completions",
     env: dict[str, str] | None = None,
+    server: dict[str, Any] | None = None,
+    tools: Sequence[Callable[..., Any]] = (),
     **settings: Any,
 ) -> AsyncIterator[Agent]:
     """An agent that records to `folder / "rec"`. `PORT` in `settings` and `env` is the upstream's."""
     async with scripted_upstream(script) as upstream:
         port = str(upstream.port)
         own = {"base_url": "http://127.0.0.1:PORT/v1", "api_key": KEY, "models": ["m"], **settings}
-        config = json.dumps({"providers": {name: {"module": module, "config": own}}})
+        config = json.dumps({"providers": {name: {"module": module, "config": own}}, "server": server or {}})
         async with open_agent(
             json.loads(config.replace("PORT", port)),
             home=folder / "home",
             env={key: value.replace("PORT", port) for key, value in (env or {}).items()},
             record=record or folder / "rec",
+            tools=tools,
         ) as agent:
             yield agent
 

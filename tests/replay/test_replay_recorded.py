@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -22,7 +23,7 @@ from trio_agent import open_agent
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.recording.codec import load
-from trio_agent.recording.format import Data, Recording, TimerFired
+from trio_agent.recording.format import Data, Disconnect, Recording, Stop, TimerFired
 from trio_agent.replay import render_difference
 from trio_agent.server.app import create_app
 from trio_agent.server.connection import CANCELS_ON_DISCONNECT
@@ -121,6 +122,17 @@ def only(folder: Path) -> Recording:
 
 def kinds(recording: Recording) -> set[str]:
     return {str(entry.__struct_config__.tag) for entry in recording.entries}
+
+
+def stretched(recording: Recording) -> Recording:
+    """The same where the turn was left five seconds later, and the store answered seven seconds after."""
+    later, entries = 0.0, []
+    for line in recording.entries:
+        ends = isinstance(line, Disconnect | Stop)
+        later = max(later, 5.0 if ends else 0.0)
+        entries.append(msgspec.structs.replace(line, t=line.t + later))
+        later += 7.0 if ends else 0.0
+    return msgspec.structs.replace(recording, entries=entries)
 
 
 async def plays(recording: Recording) -> None:
@@ -285,6 +297,7 @@ async def test_an_end_amid_a_write(
         await trio.testing.wait_all_tasks_blocked()
         may_write.set()
     await plays(only(tmp_path))
+    await plays(stretched(only(tmp_path)))
 
 
 async def test_a_client_that_did_not_read(tmp_path: Path) -> None:

@@ -324,3 +324,24 @@ async def test_a_bug_before_a_call_is_made_leaves_the_cost_known(autojump_clock:
     (call,) = store.model_calls
     assert call.cost_usd is not None
     assert (store.only.reason, store.only.cost_usd) == ("internal_error", call.cost_usd)
+
+
+async def test_a_shutdown_is_not_why_a_client_had_left(autojump_clock: trio.abc.Clock) -> None:
+    """The client left while the row was being written; what came later is not the reason, and is told nobody."""
+    lab = Scripted(answer("never"))
+    agent = make_agent(lab)
+    store = store_of(agent)
+    admitted = await agent.admit(request())
+    store.delay = 5
+    sink = Collector()
+    with trio.CancelScope() as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(agent.run, admitted, sink)
+            await trio.sleep(1)
+            client.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+                agent.end_as("shutdown")
+                await agent.stop_turns()
+    assert (store.only.outcome, store.only.reason) == ("cancelled", "client_disconnected")
+    assert sink.outputs == []

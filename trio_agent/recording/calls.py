@@ -162,10 +162,14 @@ class TracedCall:
         else:
             self._end(lines.End(t=self._trace.now(), call=self.number))
         if self._context.is_leaving:
-            self.flush()
+            if self.drains:
+                self.flush()
+            else:
+                self.drop()
 
     def broke(self, failure: str, message: str) -> None:
-        self._end(lines.Broke(t=self._trace.now(), call=self.number, failure=failure, message=message))
+        if not self.finished:
+            self._end(lines.Broke(t=self._trace.now(), call=self.number, failure=failure, message=message))
 
     def stop(self) -> None:
         """The machine closes the call; its task does so a little later, beside what was asked for next."""
@@ -174,8 +178,10 @@ class TracedCall:
             self.drop()
             self._trace.add(lines.CallClosed(t=self._trace.now(), call=self.number))
 
-    def leave(self) -> None:
-        """The turn is being left. It takes no end any more that has come already."""
+    def leave(self, *, drain: bool) -> None:
+        """The turn is being left. It takes no end any more that has come already, and nothing else
+        unless the call may be drained."""
+        self.drains = self.drains and drain
         if self._over:
             self.stop()
 
@@ -186,10 +192,16 @@ class TracedCall:
         if self._context.is_cancelled():
             self.stop()
         elif self.failed or self._context.is_leaving:
-            self.flush()
+            if self.failed or self.drains:
+                self.flush()
             self.stop()
         else:
             self._end(lines.CallClosed(t=self._trace.now(), call=self.number))
+
+    @property
+    def closed_itself(self) -> bool:
+        """Whether it was closed on account of what had come, of which the turn has not heard."""
+        return any(isinstance(line, lines.CallClosed) for line in self._pending)
 
     # --- by events --------------------------------------------------------------------------------------
 

@@ -199,7 +199,15 @@ class TracedContext(TurnContext):
             case _:
                 pass
         if self._call is not None:
-            self._call.leave()
+            left = isinstance(event, ev.Cancel) and event.reason == "client_disconnected"
+            self._call.leave(drain=left and not told)
+
+    def left_early(self) -> bool:
+        """Whether there is no turn yet, so that whoever leaves cuts short what is asked of the store."""
+        if self.last_event is not None:
+            return False
+        self.leaving(ev.Cancel("client_disconnected", trio.current_time()), told=False)
+        return True
 
     # --- model calls --------------------------------------------------------------------------------
 
@@ -229,7 +237,7 @@ class TracedContext(TurnContext):
 
     def store(self, store: TurnStore) -> TurnStore:
         if self._store is None:
-            self._store = TracedStore(store, self.trace, self.turn_is)
+            self._store = TracedStore(store, self.trace, self.turn_is, self.left_early)
         return self._store
 
     def admitted(self, turn: Turn) -> None:

@@ -21,12 +21,20 @@ class TracedStore:
 
     Args:
         turn_is: called with the turn's row before it is written for the first time.
+        left_early: called when a write is cancelled; notes that the client has left, if that is why.
     """
 
-    def __init__(self, inner: TurnStore, trace: Trace, turn_is: Callable[[TurnRow], None]) -> None:
+    def __init__(
+        self,
+        inner: TurnStore,
+        trace: Trace,
+        turn_is: Callable[[TurnRow], None],
+        left_early: Callable[[], bool],
+    ) -> None:
         self._inner = inner
         self._trace = trace
         self._turn_is: Callable[[TurnRow], None] | None = turn_is
+        self._left_early = left_early
         self._parks: dict[str, ParkRow] = {}
         self._row: TurnRow | None = None
 
@@ -100,8 +108,9 @@ class TracedStore:
             self._trace.add(StoreFailed(t=self._trace.now(), op=op, nth=nth, message=str(error)))
             raise
         except trio.Cancelled:
-            # Writes are shielded from whoever leaves: their own time limit is over.
-            self._trace.add(StoreFailed(t=self._trace.now(), op=op, nth=nth, hangs=True))
+            # A turn's writes are shielded from whoever leaves: their own time limit is over.
+            if not self._left_early():
+                self._trace.add(StoreFailed(t=self._trace.now(), op=op, nth=nth, hangs=True))
             raise
 
     def _outcome(self, row: TurnRow, calls: Sequence[CallRow]) -> None:

@@ -7,7 +7,7 @@ from math import inf
 import trio
 
 from trio_agent.recording import format as lines
-from trio_agent.replay.script import Script
+from trio_agent.replay.script import Cue, Script
 from trio_agent.replay.stage import Stage
 from trio_agent.turn.timers import ENDING
 
@@ -23,25 +23,36 @@ class Order:
     Args:
         script: the file's lines that are still to be fed.
         stage: what has come so far.
+        whole: whether the file says what went out.
     """
 
-    def __init__(self, script: Script, stage: Stage) -> None:
+    def __init__(self, script: Script, stage: Stage, *, whole: bool) -> None:
         self._script = script
         self._stage = stage
+        self._is_whole = whole
 
     def interrupted(self) -> bool:
         """Whether the file's next line comes amid what is being written: nothing more goes out before it."""
         cue = self._script.next
         if cue is None or self._stage.outputs < len(cue.outputs):
             return False
+        for later in self._script.coming[1:]:
+            if not isinstance(cue.line, lines.Head) or later.outputs:
+                break
+            cue = later  # the head of an answer comes beside the turn, and makes no difference to a write
         soon = self._stage.now() + WRITE_SECONDS
         match cue.line:
             case lines.Hold():
                 return True
             case lines.Disconnect(t=t) | lines.Stop(t=t) | lines.Drain(t=t):
-                return t <= soon
+                return t <= soon or self._is_amid(cue)
             case _:
                 return False
+
+    def _is_amid(self, cue: Cue) -> bool:
+        """Whether the end of a turn stands in the file between what went out and what is yet to come, so that
+        the turn was at that all the while, however long the disk took."""
+        return self._is_whole and isinstance(cue.line, lines.Disconnect | lines.Stop)
 
     async def answered(self) -> None:
         """Return when a request may be told what the store holds for it.
@@ -68,7 +79,7 @@ class Order:
             cue is not None
             and getattr(cue.line, "call", 0) <= self._stage.made
             and self._stage.outputs >= len(cue.outputs)
-            and cue.line.t <= self._stage.now() + CALL_SECONDS
+            and (cue.line.t <= self._stage.now() + CALL_SECONDS or self._is_amid(cue))
         )
 
     def turn_ends(self) -> float:

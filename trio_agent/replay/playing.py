@@ -58,7 +58,7 @@ class Playing:
         self._script = Script(recording, name)
         self._by_events = providers_by_events(recording)
         self.stage = self._make_stage(header)
-        self._order = Order(self._script, self.stage)
+        self._order = Order(self._script, self.stage, whole=has_outputs(recording.entries))
         self._world = SeededWorld(name, self.stage.wall)
         self._failures = self._script.store_failures
         self._store = ReplayStore(
@@ -150,6 +150,8 @@ class Playing:
             deadline = next_deadline()
             if cue is not None and deadline < inf and self._comes_by_itself(cue, deadline):
                 line_at = inf
+            elif cue is not None and isinstance(cue.line, lines.Hold) and self.stage.writes:
+                line_at = now  # it stands where the write begins that is not taken
             soon = min(line_at, timer_at, deadline)
             if soon == inf:
                 if not self._cut_off():

@@ -164,6 +164,11 @@ class Stage(Trace):
             finally:
                 self._writers -= 1
 
+    @property
+    def writes(self) -> bool:
+        """Whether anything waits to be written."""
+        return self._writers > 0
+
     def let_write(self) -> bool:
         """Let what waits be written, when all that the file's latest line caused has happened; False if
         nothing does, or another line comes first."""
@@ -265,6 +270,10 @@ class PlayedContext(TracedContext):
 
     async def calling(self) -> None:
         await self._stage.call_turn()
+
+    async def failing(self) -> None:
+        if self._call is not None and self._call.closed_itself:
+            await self._stage.written()
 
     def upstream(self, inner: httpx.AsyncBaseTransport, call: TracedCall) -> httpx.AsyncBaseTransport:
         del inner

@@ -55,6 +55,8 @@ class ReplayStore(MemoryStore):
                 await trio.sleep_forever()
             finally:
                 self._failed(failure)
+        if op in WRITES:
+            await self._written()  # who leaves amid a write leaves before it fails
         self._failed(failure)
         raise StoreError(failure.message or "The store failed.")
 

@@ -131,6 +131,8 @@ class ModelCall:
                 continue
             if failure is not None:
                 return failure
+            # What came in the moment in which the client left is not taken.
+            await trio.lowlevel.checkpoint_if_cancelled()
             self.ended = ended
             await self._hand_on(batch)
             if self.ended or self._driver.over:

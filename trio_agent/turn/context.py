@@ -59,6 +59,9 @@ class TurnContext:
     async def calling(self) -> None:
         """The turn's main task is about to make the model call that the machine has asked for."""
 
+    async def failing(self) -> None:
+        """The turn's main task is about to tell the machine that the model call has failed."""
+
     def full(self, full: bool) -> bool:
         """Whether as many turns run as the server takes; `full` is what the server found."""
         return full

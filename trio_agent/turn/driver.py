@@ -151,7 +151,7 @@ class Driver:
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._context.calling()
         call = self._call_due
-        if call is not None:
+        if call is not None and not self.over:
             await self._run_call(call)
 
     async def stop(self, reason: ev.CancelReason) -> None:
@@ -166,6 +166,8 @@ class Driver:
         if self._call is not None and self._call.draining:
             self._call.stop()
             return
+        if self.ending.settled:
+            return  # it ends already, for another reason
         self.ending.stopped = True
         if not self.over:
             self.ending.reason = reason
@@ -191,7 +193,8 @@ class Driver:
         if self._call is not None and self._call.draining:
             self._call.stop()
             return
-        self.ending.reason = reason
+        if not self.ending.settled:
+            self.ending.reason = reason
 
     # --- events in, effects out -------------------------------------------------------------------
 
@@ -301,6 +304,7 @@ class Driver:
         # A provider may have turned a cancellation into an error of its own.
         await trio.lowlevel.checkpoint_if_cancelled()
         if failure is not None:
+            await self._context.failing()
             await self.dispatch((ev.CallFailed(failure, trio.current_time()),))
 
     def leave(self) -> None:
@@ -317,6 +321,7 @@ class Driver:
             # The nursery is going down. If that was not our doing, the client has left.
             if isinstance(error, trio.Cancelled):
                 self._note_leaving()
+                self.ending.settled = True
             if self._call is not None:
                 left = not (self.ending.is_ours or self.over)
                 self._call.leave(drain=left and isinstance(error, trio.Cancelled))

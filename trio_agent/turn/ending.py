@@ -18,7 +18,8 @@ class Ending:
 
     `reason` is what a cancellation from outside means. `expired` says that a deadline of the turn's passed,
     `crashed` that the server itself failed, `stopped` that the server ends the turn, and `drained` that the
-    last model call was read to its end although its client had gone.
+    last model call was read to its end although its client had gone. `settled` says that the cancellation has
+    come: what happens from then on is not the reason any more.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class Ending:
         self.crashed = False
         self.stopped = False
         self.drained = False
+        self.settled = False
 
     @property
     def owes_a_word(self) -> bool:

@@ -185,6 +185,8 @@ class Performer:
     async def _run_tool(self, call: ToolCall) -> None:
         began = trio.current_time()
         result = await self._tools.run(call)
+        # A tool may end in the very moment in which the turn is left, which then does not go on with it.
+        await trio.lowlevel.checkpoint_if_cancelled()
         now = trio.current_time()
         note = partial(self._journal.note_tool, call.name, call.id, now - began, failed=result.is_error)
         # A result that the turn does not take any more is none in its record either.
@@ -194,6 +196,7 @@ class Performer:
         if self._host is None:
             raise AssertionError("a turn that waits alive has a host")
         result = await self._host.call(call)
+        await trio.lowlevel.checkpoint_if_cancelled()
         await self._driver.dispatch((ev.HostToolsReturned((result,), trio.current_time()),))
 
     # --- what must be written down -------------------------------------------------------------------
