@@ -327,7 +327,7 @@ async def test_a_bug_before_a_call_is_made_leaves_the_cost_known(autojump_clock:
 
 
 async def test_a_shutdown_is_not_why_a_client_had_left(autojump_clock: trio.abc.Clock) -> None:
-    """The client left while the row was being written; what came later is not the reason, and is told nobody."""
+    """The client left while the row was written; what came later is not the reason, and is told to nobody."""
     lab = Scripted(answer("never"))
     agent = make_agent(lab)
     store = store_of(agent)
