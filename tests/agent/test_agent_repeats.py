@@ -184,7 +184,7 @@ async def test_a_client_that_leaves_as_the_call_fails_may_come_back(autojump_clo
     await parked(agent)
     with nothing_left(lab), scope:
         await respond(agent, asking(*CONTINUED, stream=False))
-    assert (store_of(agent).only.outcome, store_of(agent).only.reason) == ("parked", "upstream_error")
+    assert (store_of(agent).only.outcome, store_of(agent).only.reason) == ("parked", "client_disconnected")
     assert (await respond(agent, asking(*CONTINUED))).text == "It says 42"
 
 

@@ -18,15 +18,21 @@ from simulation.bugs_of_money import (
 from simulation.kernel import replaced
 from simulation.mutation import Mutation
 
+from trio_agent.turn import driver as driver_module
 from trio_agent.turn.call import ModelCall
 from trio_agent.turn.driver import Driver
+from trio_agent.turn.ending import Ending
 
 
 @contextmanager
 def clean_up_and_stop_work_on_the_same_effects() -> Iterator[None]:
-    """Both took the outcome from the turn's queue, and both wrote it."""
-    with replaced((Driver, "_settle", _settle_without_the_lock)):
+    """Both took the outcome from the turn's queue, and both wrote it; neither knew that the other one did."""
+    with replaced((Driver, "_settle", _settle_without_the_lock), (driver_module, "Ending", _NeverSettled)):
         yield
+
+
+class _NeverSettled(Ending):
+    settled = property(lambda _: False, lambda _, __: None)  # type: ignore[assignment]
 
 
 async def _settle_without_the_lock(driver: Any) -> None:
