@@ -62,11 +62,10 @@ class ModelCall:
         """
         failure: Failure | None = None
         read = False
+        token = CALLER.set(self._caller if self._drains else None)
         with self._scope:
             try:
                 # A provider's stream is a generator, by contract; it must be closed in this task.
-                if self._drains:
-                    CALLER.set(self._caller)
                 stream = cast("AsyncGenerator[Batch, None]", self._provider.stream(request))
                 async with aclosing(stream):
                     failure = await self._pump(stream)
@@ -80,8 +79,9 @@ class ModelCall:
                     failure = failure_of(error, self._name)
             except BaseExceptionGroup as group:
                 raise cancellation_of(group, f"provider {self._name}") from None
+            finally:
+                CALLER.reset(token)
         self._timers.awaiting_since = None
-        CALLER.set(None)
         if self._trouble is not None:
             raise self._trouble
         return failure
