@@ -94,6 +94,7 @@ def _go_back(memory: Memory, parked: ParkedAs) -> None:
     memory.state = HOST_TOOL_WAIT
     memory.parked_as = None
     del memory.said[parked.said :]
+    memory.begun = parked.begun
     memory.candidate = parked.candidate
     memory.round_calls, memory.owed = parked.round_calls, parked.owed
     memory.finished, memory.running = parked.finished, {}

@@ -27,19 +27,21 @@ HeldOutput: TypeAlias = SendReasoningSignature | SendReasoningEnd | SendRedacted
 
 
 class ParkedAs(Struct):
-    """What of a park its new response changes: enough to go back to it. `said` counts the messages."""
+    """What of a park its new response changes: enough to go back to it. `said` and `begun` count messages."""
 
     said: int
     candidate: int
     round_calls: list[ToolCall]
     finished: dict[str, ToolResult]
     owed: list[ToolCall]
+    begun: int = 0
 
 
 class Memory(Struct):
     """The turn's whole state.
 
-    `said` is what this turn added to the conversation. `call` counts the model calls of the turn, `attempt`
+    `said` is what this turn added to the conversation, the first `begun` messages of it before this response.
+    `call` counts the model calls of the turn, `attempt`
     those of the candidate for this call. `calling` is true while a model call runs, `silent` until its first
     event, `retrying` while a back-off runs. `held` are outputs that may not go out yet; the first `settled`
     of them belong to calls that finished. `round_calls` are the tool calls of the last answer, `running` and
@@ -73,6 +75,7 @@ class Memory(Struct):
     held: list[HeldOutput] = field(default_factory=list)
     settled: int = 0
     parked_as: ParkedAs | None = None
+    begun: int = 0
 
     def serving(self, spec: TurnSpec) -> Candidate:
         """The model that serves the turn, or that is being tried."""

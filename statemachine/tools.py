@@ -76,11 +76,17 @@ def on_resume(spec: TurnSpec, memory: Memory, event: ev.Resume) -> list[fx.Effec
     if missing:
         raise ProtocolViolation(memory.state, event, f"results are missing for {', '.join(missing)}")
     memory.parked_as = ParkedAs(
-        len(memory.said), memory.candidate, memory.round_calls, dict(memory.finished), memory.owed
+        len(memory.said),
+        memory.candidate,
+        memory.round_calls,
+        dict(memory.finished),
+        memory.owed,
+        memory.begun,
     )
     memory.finished |= brought
     _close_round(memory)
     memory.said.extend(event.messages)
+    memory.begun = len(memory.said)
     memory.committed_by = None
     memory.response = Tally()
     memory.host_calls = 0

@@ -116,6 +116,19 @@ class Turn:
         return tuple(self._memory.said)
 
     @property
+    def answered(self) -> tuple[Message, ...]:
+        """What the model and the server's tools said in this response.
+
+        While the turn waits for the caller, the results that are there already are at the end.
+        """
+        memory = self._memory
+        said = tuple(memory.said[memory.begun :])
+        if not (memory.owed and memory.finished):
+            return said
+        there = (memory.finished.get(call.id) for call in memory.round_calls)
+        return (*said, Message("tool", tuple(result for result in there if result is not None)))
+
+    @property
     def total(self) -> Tally:
         """Usage and cost of all model calls so far, over all responses of the turn."""
         return self._memory.total

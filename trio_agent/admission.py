@@ -146,7 +146,8 @@ class Admission:
             turn = self._match(plan, brought, park, context.world.seed())
             if turn is None:
                 continue
-            missing = [call.id for call in turn.owed if call.id not in ids]
+            owed = [call.id for call in turn.owed]
+            missing = [call_id for call_id in owed if call_id not in ids]
             if missing:
                 incomplete = AgentError(
                     "invalid_tool_results",
@@ -161,7 +162,9 @@ class Admission:
             if old is None or not await store.take_park(park.turn_id, now, park.snapshot):
                 return None
             row = self._gone_on(plan, old, now)
-            first = Resume(brought.results, trio.current_time(), brought.after)
+            # A history that the server keeps has the results of its own tools as well; the park has them too.
+            results = tuple(result for result in brought.results if result.tool_call_id in owed)
+            first = Resume(results, trio.current_time(), brought.after)
             return self._admitted(plan, turn, row, first, None, context, park)
         return None
 
@@ -170,13 +173,16 @@ class Admission:
 
         Another model or an edited history means that the client wants something else: its view wins.
         """
-        if park.model != plan.shown_model or park.history != digest(brought.before):
+        if park.model != plan.shown_model:
+            return None
+        answer = brought.answer_to(park.history)
+        if answer is None:
             return None
         try:
             turn = Turn.restore(park.snapshot)
         except SnapshotError:
             return None
-        if not same_answer(turn.said, turn.owed, brought.answer):
+        if not same_answer(turn.said, turn.owed, answer):
             return None
         served = turn.candidate
         refs = sorted(

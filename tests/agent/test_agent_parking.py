@@ -24,6 +24,7 @@ from support.scripted import Scripted, answer, calling, ending, text, tool_call
 
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
+from trio_agent.statemachine import Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.conversation import Message, Text, ToolCall, ToolResult
@@ -33,6 +34,11 @@ from trio_agent.turn.request import TurnRequest
 READ = ToolCall("h1", "read_file", '{"path": "a"}')
 LIST = ToolCall("h2", "list_dir", "{}")
 TOOLS = (tool("read_file"), tool("list_dir"))
+
+
+def clock() -> str:
+    """The time."""
+    return "noon"
 
 
 def asking(*messages: Message, **fields: Any) -> TurnRequest:
@@ -306,3 +312,44 @@ async def test_results_in_anthropic_s_shape_resume(autojump_clock: trio.abc.Cloc
     told = lab.calls[1].request.messages
     assert told[-2].tool_results[0].content == (Text("42"),)
     assert told[-1].text == "Go on"
+
+
+async def test_an_answer_that_shows_the_servers_tools_is_resumed_too() -> None:
+    """A history with the rounds of the server's own tools in it, kept or sent back, goes on with the park."""
+    script = Scripted(
+        calling(("s1", "clock")),
+        [text("Let me look"), *calling(("s2", "clock"), ("h1", "read_file", READ.arguments))],
+        answer("It says 42"),
+    )
+    agent = make_agent(script, tools=(clock,))
+    await parked(agent)
+    [row] = store_of(agent).turns.values()
+    kept = Turn.restore(store_of(agent).parks[row.id].snapshot).answered
+    assert [message.role for message in kept] == ["assistant", "tool", "assistant", "tool"]
+    await respond(agent, asking(user(), *kept, result("h1")))
+    assert outcomes(agent) == ["completed"]
+    roles = [message.role for message in script.requests[-1].messages]
+    assert roles == ["user", "assistant", "tool", "assistant", "tool"]
+
+
+async def test_an_edited_call_of_the_servers_tools_begins_another_turn() -> None:
+    """Where the client changed what the server's own tool was asked, its view of the conversation wins."""
+    script = Scripted(calling(("s1", "clock"), ("h1", "read_file", READ.arguments)), answer("It says 42"))
+    agent = make_agent(script, tools=(clock,))
+    await parked(agent)
+    theirs = said("", ToolCall("s1", "clock", '{"zone": "UTC"}'), READ)
+    await respond(agent, asking(user(), theirs, result("s1"), result("h1")))
+    assert outcomes(agent) == ["completed", "parked"]
+
+
+async def test_what_each_response_of_a_turn_answered() -> None:
+    """A turn that parks twice tells its two answers apart: the second begins behind the caller's results."""
+    script = provider(calling(("s1", "clock"), ("h2", "list_dir")), answer("done"))
+    agent = make_agent(script, tools=(clock,))
+    await parked(agent)
+    await respond(agent, asking(*CONTINUED))
+    [park] = store_of(agent).parks.values()
+    kept = Turn.restore(park.snapshot).answered
+    assert [message.role for message in kept] == ["assistant", "tool"]
+    assert [call.id for call in kept[0].tool_calls] == ["s1", "h2"]
+    assert [each.tool_call_id for each in kept[1].tool_results] == ["s1"]

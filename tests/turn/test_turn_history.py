@@ -9,7 +9,7 @@ from support.rig import result, said, user
 
 from trio_agent.errors import AgentError
 from trio_agent.statemachine.conversation import Image, Message, Part, Text, Thinking, ToolCall, ToolResult
-from trio_agent.turn.history import INTERRUPTED, digest, repaired, returned, same_answer
+from trio_agent.turn.history import INTERRUPTED, digest, digests, repaired, returned, same_answer
 
 A, B = ToolCall("a", "read", '{"path": "x"}'), ToolCall("b", "list", "{}")
 
@@ -140,8 +140,8 @@ def test_the_results_that_a_request_brings() -> None:
     """The last answer that called tools, its results without repetitions, and what the client added."""
     brought = returned([user(), said("hm", A, B), result("b"), result("a"), result("a"), user("go on")])
     assert brought is not None
-    assert brought.before == (user(),)
-    assert brought.answer == said("hm", A, B)
+    assert brought.told == (user(), said("hm", A, B))
+    assert brought.answer_to(digest([user()])) == (said("hm", A, B),)
     assert [each.tool_call_id for each in brought.results] == ["b", "a"]
     assert brought.after == (user("go on"),)
 
@@ -159,6 +159,31 @@ def test_the_results_that_a_request_brings() -> None:
 def test_a_request_that_brings_no_results(messages: list[Message]) -> None:
     """Results that were answered already, or none at all, resume nothing."""
     assert returned(messages) is None
+
+
+CUTS: dict[str, tuple[list[Message], int | None]] = {
+    "nothing is left out": ([user()], 1),
+    "the answer before is part of it": ([user(), said("", B), result("b")], 3),
+    "the whole answer": ([user(), said("", B), result("b"), said("hm", A)], None),
+    "not before what a user said": ([], None),
+    "another history": ([user("what?")], None),
+}
+
+
+@pytest.mark.parametrize("case", CUTS)
+def test_where_an_answer_begins(case: str) -> None:
+    """The answer to a history is all that stands behind it, however many messages that is."""
+    history, begins = CUTS[case]
+    told = (user(), said("", B), result("b"), said("hm", A))
+    brought = returned([*told, result("a")])
+    assert brought is not None
+    assert brought.answer_to(digest(history)) == (None if begins is None else told[begins:])
+
+
+@given(st.lists(st.sampled_from([user(), said("hm"), said("", A), result("a")]), max_size=6))
+def test_the_digests_of_all_beginnings(messages: list[Message]) -> None:
+    """They are those that each beginning has alone."""
+    assert digests(messages) == [digest(messages[:end]) for end in range(len(messages) + 1)]
 
 
 def test_a_result_for_another_call_is_not_brought() -> None:
@@ -223,4 +248,4 @@ def test_a_digest_keeps_messages_apart() -> None:
 )
 def test_an_answer_that_comes_back_is_compared(theirs: Message, same: bool) -> None:
     """The calls must be the very ones; the text may be missing, but not edited."""
-    assert same_answer([said("Let me "), result("s"), said("look", A)], [A], theirs) is same
+    assert same_answer([said("Let me "), result("s"), said("look", A)], [A], [theirs]) is same

@@ -91,15 +91,30 @@ def _stray(call_id: str, index: int, *, again: bool, late: bool) -> AgentError:
 
 
 class Returned(msgspec.Struct, frozen=True):
-    """The end of a history that brings tool results: what came before, the answer, and what follows.
+    """A history that brings tool results: up to the last answer, the results, and what follows.
 
-    `results` holds at most one result for each call of the answer, and none for any other call.
+    `results` holds at most one result for each call of the last answer, and none for any other call.
     """
 
-    before: tuple[Message, ...]
-    answer: Message
+    told: tuple[Message, ...]
     results: tuple[ToolResult, ...]
     after: tuple[Message, ...]
+
+    def answer_to(self, history: str) -> tuple[Message, ...] | None:
+        """The messages of the answer, if it was given to the history with this digest.
+
+        Most clients know an answer as one message. One that is shown the server's own tools, or for whom the
+        server keeps the history, has it as several: calls, results, and what was said between them.
+        """
+        if history == digest(self.told[:-1]):
+            return self.told[-1:]
+        begins = len(self.told) - 1
+        while begins > 0 and self.told[begins - 1].role in ("assistant", "tool"):
+            begins -= 1
+        prefixes = digests(self.told)
+        found = (cut for cut in range(begins, len(self.told) - 1) if prefixes[cut] == history)
+        cut = next(found, None)
+        return None if cut is None else self.told[cut:]
 
 
 def returned(messages: Sequence[Message]) -> Returned | None:
@@ -122,7 +137,7 @@ def returned(messages: Sequence[Message]) -> Returned | None:
                 after.append(msgspec.structs.replace(following, parts=rest))
         if not results:
             return None
-        return Returned(tuple(messages[:index]), message, tuple(results.values()), tuple(after))
+        return Returned(tuple(messages[: index + 1]), tuple(results.values()), tuple(after))
     return None
 
 
@@ -133,9 +148,23 @@ def digest(messages: Sequence[Message]) -> str:
     """
     hasher = hashlib.blake2b(digest_size=16)
     for message in messages:
-        hasher.update(_encode([message.role, message.name, [*_words(message)]]))
-        hasher.update(b"\n")
+        _take_in(hasher, message)
     return hasher.hexdigest()
+
+
+def digests(messages: Sequence[Message]) -> list[str]:
+    """The digest of each beginning of a conversation: of no message, of the first, and so on to the whole."""
+    hasher = hashlib.blake2b(digest_size=16)
+    found = [hasher.hexdigest()]
+    for message in messages:
+        _take_in(hasher, message)
+        found.append(hasher.copy().hexdigest())
+    return found
+
+
+def _take_in(hasher: hashlib.blake2b, message: Message) -> None:
+    hasher.update(_encode([message.role, message.name, [*_words(message)]]))
+    hasher.update(b"\n")
 
 
 def same_calls(ours: Sequence[ToolCall], theirs: Sequence[ToolCall]) -> bool:
@@ -143,17 +172,27 @@ def same_calls(ours: Sequence[ToolCall], theirs: Sequence[ToolCall]) -> bool:
     return {call.id: _call(call) for call in ours} == {call.id: _call(call) for call in theirs}
 
 
-def same_answer(said: Sequence[Message], owed: Sequence[ToolCall], theirs: Message) -> bool:
+def same_answer(said: Sequence[Message], owed: Sequence[ToolCall], theirs: Sequence[Message]) -> bool:
     """Whether a client gave back the answer that it was handed: the very calls, and the text unedited.
 
     Args:
-        said: what the turn added to the conversation; the client saw the end of it as one message.
-        theirs: the client's version. Its text may be missing, for some clients keep only the calls.
+        said: what the turn added to the conversation; the client saw the end of it.
+        theirs: the client's version. Its text may be missing, for some clients keep only the calls. It may
+            hold the calls of the server's own tools.
     """
-    if not same_calls(owed, theirs.tool_calls):
+    waits = {call.id for call in owed}
+    called = {call.id: call for message in theirs for call in message.tool_calls}
+    if not same_calls(owed, [call for call in called.values() if call.id in waits]):
         return False
-    shown = "".join(message.text for message in said if message.role == "assistant")
-    return shown.strip().endswith(theirs.text.strip())
+    ours = {call.id: call for message in said for call in message.tool_calls}
+    others = [call for call in called.values() if call.id not in waits]
+    if not same_calls([ours[call.id] for call in others if call.id in ours], others):
+        return False
+    return _text_of(said).endswith(_text_of(theirs))
+
+
+def _text_of(messages: Sequence[Message]) -> str:
+    return "".join(message.text for message in messages if message.role == "assistant").strip()
 
 
 def _words(message: Message) -> list[Any]:
