@@ -37,9 +37,10 @@ simulate: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
 
-# The server in front of an upstream that nobody here wrote (npm @copilotkit/aimock); needs node and npm.
+# The server in front of other people's servers and behind their agents; needs npm and the network.
+INTEROP ?=
 interop: $(VENV)/dev.stamp
-	$(BIN)/python tools/interop.py
+	PYTHONPATH=tests:tools $(BIN)/python -m interop $(INTEROP)
 
 # Pin every dependency anew, with hashes.
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \

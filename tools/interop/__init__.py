@@ -1,0 +1,1 @@
+"""The server among programs of others: in front of their servers, and behind their agents."""
