@@ -44,7 +44,7 @@ def on_reasoning(spec: TurnSpec, memory: Memory, event: ev.ReasoningDelta) -> li
 def on_signed(spec: TurnSpec, memory: Memory, event: ev.ReasoningSigned) -> list[fx.Effect]:
     effects = _sign_of_life(spec, memory, event)
     memory.answer.sign(event.signature)
-    return show(memory, fx.SendReasoningSignature(event.signature), effects)
+    return show(memory, fx.SendReasoningSignature(event.signature, memory.serving(spec).origin), effects)
 
 
 def on_reasoning_ended(spec: TurnSpec, memory: Memory, event: ev.ReasoningEnded) -> list[fx.Effect]:
@@ -58,13 +58,13 @@ def on_reasoning_ended(spec: TurnSpec, memory: Memory, event: ev.ReasoningEnded)
 def on_redacted(spec: TurnSpec, memory: Memory, event: ev.RedactedReasoning) -> list[fx.Effect]:
     effects = _sign_of_life(spec, memory, event)
     memory.answer.add(RedactedThinking(event.data))
-    return show(memory, fx.SendRedactedReasoning(event.data), effects)
+    return show(memory, fx.SendRedactedReasoning(event.data, memory.serving(spec).origin), effects)
 
 
 def on_reasoning_data(spec: TurnSpec, memory: Memory, event: ev.ReasoningData) -> list[fx.Effect]:
     effects = _sign_of_life(spec, memory, event)
     memory.answer.add(ProviderReasoning(event.data))
-    return effects
+    return show(memory, fx.SendReasoningData(event.data, memory.serving(spec).origin), effects)
 
 
 def on_tool_call(spec: TurnSpec, memory: Memory, event: ev.ToolCallStarted) -> list[fx.Effect]:

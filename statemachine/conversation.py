@@ -76,6 +76,11 @@ class ToolResult(Struct, frozen=True, tag_field="type", tag="tool_result"):
     is_error: bool = False
     cache_control: dict[str, Any] | None = None
 
+    @property
+    def text(self) -> str:
+        """The result in words, a line for each part; an image is only named as one."""
+        return "\n".join(part.text if isinstance(part, Text) else "[image]" for part in self.content)
+
 
 Part: TypeAlias = (
     Text | Image | Refusal | Thinking | RedactedThinking | ProviderReasoning | ToolCall | ToolResult

@@ -51,18 +51,35 @@ class SendReasoning(Struct, frozen=True, tag=True):
     text: str
 
 
-class SendReasoningSignature(Struct, frozen=True, tag=True):
-    """The signature that closes the reasoning sent so far; faces whose wire has no place for it skip it."""
+class SendReasoningSignature(Struct, frozen=True, tag=True, omit_defaults=True):
+    """The signature that closes the reasoning sent so far; faces whose wire has no place for it skip it.
+
+    `origin` is the model that signed, as `<provider>/<model>`: the signature is only good with that one.
+    """
 
     signature: str
+    origin: str = ""
 
 
 class SendReasoningEnd(Struct, frozen=True, tag=True):
     """The unsigned reasoning sent so far is one closed block."""
 
 
-class SendRedactedReasoning(Struct, frozen=True, tag=True):
+class SendRedactedReasoning(Struct, frozen=True, tag=True, omit_defaults=True):
+    """A whole block of reasoning that only its `origin`, `<provider>/<model>`, can read."""
+
     data: str
+    origin: str = ""
+
+
+class SendReasoningData(Struct, frozen=True, tag=True, omit_defaults=True):
+    """What `origin`, `<provider>/<model>`, wants back unchanged, in its own JSON.
+
+    It belongs to the block of reasoning that has just ended, if nothing was sent since.
+    """
+
+    data: str
+    origin: str = ""
 
 
 class SendToolCall(Struct, frozen=True, tag=True):
@@ -78,12 +95,18 @@ class SendToolArguments(Struct, frozen=True, tag=True):
     arguments: str
 
 
-class SendToolProgress(Struct, frozen=True, tag=True):
-    """A server-side tool started or ended; shown only to clients that asked to see it."""
+class SendToolProgress(Struct, frozen=True, tag=True, omit_defaults=True):
+    """A server-side tool started or ended; shown only where the wire has a place for it, or on demand.
+
+    `arguments` come with the start: JSON text, as the model wrote it. `output` comes with the end: the
+    result's text.
+    """
 
     tool_call_id: str
     name: str
     status: ToolStatus
+    arguments: str = ""
+    output: str = ""
 
 
 class SendKeepalive(Struct, frozen=True, tag=True):
@@ -239,6 +262,7 @@ Effect: TypeAlias = (
     | SendReasoningSignature
     | SendReasoningEnd
     | SendRedactedReasoning
+    | SendReasoningData
     | SendToolCall
     | SendToolArguments
     | SendToolProgress
@@ -268,6 +292,7 @@ Output: TypeAlias = (
     | SendReasoningSignature
     | SendReasoningEnd
     | SendRedactedReasoning
+    | SendReasoningData
     | SendToolCall
     | SendToolArguments
     | SendToolProgress

@@ -11,6 +11,7 @@ from .answer import Answer
 from .conversation import Message, ToolCall, ToolResult, Usage
 from .effects import (
     CommittedBy,
+    SendReasoningData,
     SendReasoningEnd,
     SendReasoningSignature,
     SendRedactedReasoning,
@@ -23,7 +24,9 @@ from .tally import Tally
 
 SNAPSHOT_VERSION = 1
 
-HeldOutput: TypeAlias = SendReasoningSignature | SendReasoningEnd | SendRedactedReasoning | SendToolProgress
+HeldOutput: TypeAlias = (
+    SendReasoningSignature | SendReasoningEnd | SendRedactedReasoning | SendReasoningData | SendToolProgress
+)
 
 
 class ParkedAs(Struct):

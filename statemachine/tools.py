@@ -32,7 +32,8 @@ def start_round(spec: TurnSpec, memory: Memory, calls: list[ToolCall]) -> list[f
         return _after_server_tools(spec, memory)
     effects: list[fx.Effect] = []
     for call in memory.running.values():
-        effects += show_settled(spec, memory, fx.SendToolProgress(call.id, call.name, "started"))
+        shown = fx.SendToolProgress(call.id, call.name, "started", arguments=call.arguments)
+        effects += show_settled(spec, memory, shown)
         effects.append(fx.RunTool(call))
     return effects
 
@@ -44,7 +45,8 @@ def on_tool_finished(spec: TurnSpec, memory: Memory, event: ev.ToolFinished) -> 
     call = memory.running.pop(result.tool_call_id)
     memory.finished[result.tool_call_id] = result
     status: fx.ToolStatus = "failed" if result.is_error else "completed"
-    effects = show_settled(spec, memory, fx.SendToolProgress(call.id, call.name, status))
+    shown = fx.SendToolProgress(call.id, call.name, status, output=result.text)
+    effects = show_settled(spec, memory, shown)
     if memory.running:
         return effects
     return effects + _after_server_tools(spec, memory)

@@ -22,7 +22,13 @@ from trio_agent.statemachine.conversation import Message, ToolResult
 
 CALL_EVENTS = get_args(ev.CallEvent)
 FAILED = (ev.CallFailed, ev.StallTimerFired)
-HELD = (fx.SendReasoningSignature, fx.SendReasoningEnd, fx.SendRedactedReasoning, fx.SendToolProgress)
+HELD = (
+    fx.SendReasoningSignature,
+    fx.SendReasoningEnd,
+    fx.SendRedactedReasoning,
+    fx.SendReasoningData,
+    fx.SendToolProgress,
+)
 SENT = (
     fx.SendText,
     fx.SendRefusal,
@@ -138,22 +144,26 @@ class Observer:
             case ev.Resume():
                 self._resumed(event, now)
             case _:
-                self.said.hear(event)
+                self.said.hear(event, origin=self._origin)
+
+    @property
+    def _origin(self) -> str:
+        return self.spec.candidates[self.accounts.serving].origin
 
     def _call_finished(self, event: ev.CallFinished) -> None:
         """The tool calls of an answer are due: the server's now, the caller's when those have ended."""
-        calls = self.said.finish_call(self.spec.candidates[self.accounts.serving].origin)
+        calls = self.said.finish_call(self._origin)
         if event.finish_reason in ("stop", "tool_calls"):
             self.round = Round(calls, self._is_hosts)
             self.said.due += [
-                fx.SendToolProgress(call.id, call.name, "started") for call in self.round.tools.values()
+                fx.SendToolProgress(call.id, call.name, "started", call.arguments)
+                for call in self.round.tools.values()
             ]
 
     def _tool_finished(self, result: ToolResult) -> None:
         call = self.round.end_tool(result)
-        self.said.due.append(
-            fx.SendToolProgress(call.id, call.name, "failed" if result.is_error else "completed")
-        )
+        status: fx.ToolStatus = "failed" if result.is_error else "completed"
+        self.said.due.append(fx.SendToolProgress(call.id, call.name, status, output=result.text))
         self._end_round()
 
     def _end_round(self) -> None:

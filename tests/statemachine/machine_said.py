@@ -51,8 +51,11 @@ class Said:
     def shows_content(self) -> bool:
         return any(isinstance(each, CONTENT) for each in (*self.due, *self.due_now))
 
-    def hear(self, event: ev.Event, *, hosts: bool = False) -> None:
-        """Fold an event of the running call; `hosts` says that the call it begins is one of the caller's."""
+    def hear(self, event: ev.Event, *, origin: str = "", hosts: bool = False) -> None:
+        """Fold an event of the running call.
+
+        `origin` is the model that is called; `hosts` says that the call it begins is one of the caller's.
+        """
         match event:
             case ev.TextDelta(text):
                 self._say(Text, text)
@@ -66,16 +69,17 @@ class Said:
             case ev.ReasoningSigned(signature):
                 words = self.parts.pop().text if self.open is Thinking else ""  # type: ignore[union-attr]
                 self._add(Thinking(words, signature))
-                self.due_now.append(fx.SendReasoningSignature(signature))
+                self.due_now.append(fx.SendReasoningSignature(signature, origin))
             case ev.ReasoningEnded():
                 if self.open is Thinking:
                     self.open = None
                     self.due_now.append(fx.SendReasoningEnd())
             case ev.RedactedReasoning(data):
                 self._add(RedactedThinking(data))
-                self.due_now.append(fx.SendRedactedReasoning(data))
+                self.due_now.append(fx.SendRedactedReasoning(data, origin))
             case ev.ReasoningData(data):
                 self._add(ProviderReasoning(data))
+                self.due_now.append(fx.SendReasoningData(data, origin))
             case ev.ToolCallStarted(index, call_id, name, provider_data):
                 self.places[index] = len(self.parts)
                 self._add(ToolCall(call_id, name, "", provider_data))

@@ -21,6 +21,7 @@ from machine_values import (
     USED,
     WHOLE,
     WINDOW,
+    A,
     Script,
     T,
     call_tool,
@@ -51,9 +52,9 @@ CONTENT: dict[str, tuple[ev.Event, fx.Effect]] = {
 
 # No content by itself: (event, what it becomes once there is content, or None).
 QUIET: dict[str, tuple[ev.Event, fx.Effect | None]] = {
-    "a signature": (ev.ReasoningSigned("sig"), fx.SendReasoningSignature("sig")),
-    "encrypted reasoning": (REDACTED, fx.SendRedactedReasoning("xyz")),
-    "a provider's own reasoning": (ev.ReasoningData("{}"), None),
+    "a signature": (ev.ReasoningSigned("sig"), fx.SendReasoningSignature("sig", A.origin)),
+    "encrypted reasoning": (REDACTED, fx.SendRedactedReasoning("xyz", A.origin)),
+    "a provider's own reasoning": (ev.ReasoningData("{}"), fx.SendReasoningData("{}", A.origin)),
     "the end of no reasoning": (ev.ReasoningEnded(), None),
     "a server-side tool's call": (call_tool("look", "s1"), None),
     "usage": (USED, None),
@@ -198,7 +199,7 @@ SCRIPTS = [
                     row(finish_reason="stop"),
                     closed("completed", "stop"),
                     *BY_END,
-                    fx.SendRedactedReasoning("xyz"),
+                    fx.SendRedactedReasoning("xyz", A.origin),
                     finished("stop"),
                 ],
             )
@@ -216,9 +217,9 @@ SCRIPTS = [
                 [
                     *ALIVE_SIGN,
                     *BY_CONTENT,
-                    fx.SendRedactedReasoning("xyz"),
+                    fx.SendRedactedReasoning("xyz", A.origin),
                     fx.SendToolProgress("s1", "look", "started"),
-                    fx.SendToolProgress("s1", "look", "completed"),
+                    fx.SendToolProgress("s1", "look", "completed", output="ok"),
                     fx.SendText("Hi"),
                 ],
             ),
@@ -242,9 +243,9 @@ SCRIPTS = [
                 WINDOW,
                 [
                     *BY_WINDOW,
-                    fx.SendRedactedReasoning("xyz"),
+                    fx.SendRedactedReasoning("xyz", A.origin),
                     fx.SendToolProgress("s1", "look", "started"),
-                    fx.SendToolProgress("s1", "look", "completed"),
+                    fx.SendToolProgress("s1", "look", "completed", output="ok"),
                 ],
             ),
             (HI, [*ALIVE_SIGN, fx.SendText("Hi")]),

@@ -50,7 +50,7 @@ MOST = problem("max_model_calls", retryable=False)
 ONE_CALL = {"model_calls": 1}
 CHEAP = {"cost_usd": COST}
 LOOKED = [call_tool("look", "s1"), USED, TOOLS]
-SHOWN = [fx.SendToolProgress("s1", "look", "completed")]
+SHOWN = [fx.SendToolProgress("s1", "look", "completed", output="ok")]
 
 LIMITS = [
     Script(

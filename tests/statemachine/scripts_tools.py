@@ -58,11 +58,11 @@ STORE_TOLD = problem("store_unavailable", retry_after=5.0)
 
 
 def started(call: ToolCall) -> fx.SendToolProgress:
-    return fx.SendToolProgress(call.id, call.name, "started")
+    return fx.SendToolProgress(call.id, call.name, "started", call.arguments)
 
 
 def ended(call: ToolCall, status: fx.ToolStatus = "completed") -> fx.SendToolProgress:
-    return fx.SendToolProgress(call.id, call.name, status)
+    return fx.SendToolProgress(call.id, call.name, status, output="ok")
 
 
 def returned(*ids: str) -> ev.HostToolsReturned:

@@ -35,6 +35,7 @@ OUTPUTS: frozenset[type] = frozenset(
         fx.SendReasoningSignature,
         fx.SendReasoningEnd,
         fx.SendRedactedReasoning,
+        fx.SendReasoningData,
         fx.SendToolCall,
         fx.SendToolArguments,
         fx.SendToolProgress,
@@ -46,7 +47,13 @@ OUTPUTS: frozenset[type] = frozenset(
 )
 # Not every wire shows these, so they do not count as something that the client has heard.
 UNHEARD: frozenset[type] = frozenset(
-    {fx.SendReasoningSignature, fx.SendReasoningEnd, fx.SendRedactedReasoning, fx.SendToolProgress}
+    {
+        fx.SendReasoningSignature,
+        fx.SendReasoningEnd,
+        fx.SendRedactedReasoning,
+        fx.SendReasoningData,
+        fx.SendToolProgress,
+    }
 )
 DURABLE: frozenset[type] = frozenset({fx.OpenTurn, fx.Park, fx.Repark, fx.CloseTurn})
 STORE_RETRY_SECONDS = 5.0
