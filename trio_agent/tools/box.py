@@ -42,6 +42,14 @@ class PythonToolBox:
         return await tool.run(call)
 
 
+def _installed(names: Sequence[str]) -> dict[str, str]:
+    """The entry points that installed distributions declare, if one of the names can be one."""
+    # The files of every distribution would be read, which takes a good part of a start.
+    if all(":" in name for name in names):
+        return {}
+    return {each.name: each.value for each in entry_points(group=GROUP)}
+
+
 def load_tools(
     names: Sequence[str], *, timeout: float, installed: Mapping[str, str] | None = None
 ) -> tuple[list[PythonTool], list[ToolProblem]]:
@@ -52,7 +60,7 @@ def load_tools(
         timeout: seconds that one call may take.
         installed: entry points by name; by default those of the installed distributions.
     """
-    known = {each.name: each.value for each in entry_points(group=GROUP)} if installed is None else installed
+    known = _installed(names) if installed is None else installed
     tools: list[PythonTool] = []
     problems: list[ToolProblem] = []
     for name in names:
