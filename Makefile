@@ -27,7 +27,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# One process for each core, up to four: what a process has to import first outweighs what a fifth would save.
+# One process for each core, up to four: each of them imports and collects everything first.
 unit: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
