@@ -21,13 +21,14 @@ Start = Callable[[int, Path], AbstractContextManager[Gateway]]
 
 CLIENT_SECONDS = 120.0
 WARM_REQUESTS = 20
-SETTLE_SECONDS = 0.5
-"""Pause before memory is read, for buffers that are freed a moment later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How much of everything. Each step is done `repeats` times, spread over the run."""
+    """How much of everything. Each step is done `repeats` times, spread over the run.
+
+    `settle_seconds` is the pause before memory is read, for buffers that are freed a moment later.
+    """
 
     repeats: int
     starts: int
@@ -36,6 +37,7 @@ class Load:
     paced: Plan
     burst: Plan
     open_streams: tuple[int, ...]
+    settle_seconds: float
 
 
 FULL = Load(
@@ -47,6 +49,7 @@ FULL = Load(
     paced=Plan(chunks=500, every_us=4000),
     burst=Plan(chunks=1000, every_us=20_000, burst=20),
     open_streams=(100, 1000),
+    settle_seconds=0.5,
 )
 QUICK = Load(
     repeats=1,
@@ -56,6 +59,7 @@ QUICK = Load(
     paced=Plan(chunks=50, every_us=4000),
     burst=Plan(chunks=100, every_us=20_000, burst=20),
     open_streams=(5, 10),
+    settle_seconds=0.0,  # what is read is not kept
 )
 
 
@@ -111,7 +115,9 @@ def measure(
             _attempt(
                 results[name],
                 what,
-                partial(_hold, start, upstream, _folder(work, name), streams, results[name]),
+                partial(
+                    _hold, start, upstream, _folder(work, name), streams, load.settle_seconds, results[name]
+                ),
             )
     return results
 
@@ -173,13 +179,15 @@ def _chunk(gateway: Gateway, streams: int, plan: Plan, figures: Figures) -> floa
     return float((spent - requests) / seen["chunks"])
 
 
-def _hold(start: Start, upstream: int, work: Path, streams: int, figures: Figures) -> None:
+def _hold(
+    start: Start, upstream: int, work: Path, streams: int, settle_seconds: float, figures: Figures
+) -> None:
     """A server of its own for each number: memory that was used before would hide what is needed now."""
     with start(upstream, work) as gateway:
         if gateway.pid is None:
             return
         _client("one-by-one", gateway.port, WARM_REQUESTS)
-        time.sleep(SETTLE_SECONDS + gateway.lag_seconds)
+        time.sleep(settle_seconds + gateway.lag_seconds)
         empty, before = memory_bytes(gateway.pid), _cpu(gateway)
         figures.idle_memory = empty
         log = work / "client.log"
@@ -190,7 +198,7 @@ def _hold(start: Start, upstream: int, work: Path, streams: int, figures: Figure
                 raise RuntimeError(log.read_text()) from None
             time.sleep(gateway.lag_seconds)
             figures.opening_cpu[streams] = (_cpu(gateway) - before) / streams
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(settle_seconds)
             figures.stream_memory[streams] = (memory_bytes(gateway.pid) - empty) / streams
 
 
