@@ -18,6 +18,8 @@ class Call:
         park: how the reading task waits here; it still watches for the client's end.
         send_continue: tells the client to send its body; called when the application first asks for it.
         send_message: hypercorn's end of `send`; `None` says that the application has returned.
+        chunk: a piece of the running response's body as it goes out; `None` where hypercorn has a say in it.
+        write: hands bytes to the kernel.
     """
 
     __slots__ = (
@@ -25,6 +27,7 @@ class Call:
         "_asked",
         "_body",
         "_body_ended",
+        "_chunk",
         "_closed",
         "_messages",
         "_over",
@@ -32,6 +35,7 @@ class Call:
         "_room",
         "_send_continue",
         "_send_message",
+        "_write",
         "answered",
         "scope",
     )
@@ -41,6 +45,8 @@ class Call:
         park: Callable[[trio.Event], Awaitable[None]],
         send_continue: Callable[[], Awaitable[None]],
         send_message: Callable[[Any], Awaitable[None]],
+        chunk: Callable[[bytes], bytes | None],
+        write: Callable[[bytes], Awaitable[None]],
     ) -> None:
         self.scope = trio.CancelScope()
         self.answered = False
@@ -48,6 +54,8 @@ class Call:
         self._park = park
         self._send_continue = send_continue
         self._send_message = send_message
+        self._chunk = chunk
+        self._write = write
         self._asked = False
         self._closed = False
         self._over = False
@@ -115,10 +123,17 @@ class Call:
         A cancellation is raised before or after a message, never in the middle of its bytes.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            # Before, not after: a client that has read the last byte may be gone before the write returns.
-            self.answered = True
-        await self._send_message(message)
+        chunk: bytes | None = None
+        if message["type"] == "http.response.body":
+            if not message.get("more_body", False):
+                # Before, not after: a client that has read the last byte may be gone before this returns.
+                self.answered = True
+            elif not self.answered and message.get("body"):
+                chunk = self._chunk(message["body"])
+        if chunk is None:
+            await self._send_message(message)
+        else:
+            await self._write(chunk)
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def end(self) -> None:

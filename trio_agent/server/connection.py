@@ -30,6 +30,9 @@ from .sockets import detect_dead_peer, unacknowledged
 READ_BYTES: Final = 65_536
 WRITE_BYTES: Final = 65_536
 """What a client must take of a response, or of the rest of it, within each write timeout."""
+WRITES_AT_ONCE: Final = 16
+"""Writes in a row that the kernel takes at once, before other tasks may run. Whoever waits for something
+between two chunks lets them run anyway, and a pass through the scheduler costs as much as the write."""
 CANCELLED_WRITE_TIMEOUT: Final = 1.0
 """Seconds that a client has to take the bytes which a cancellation finds on their way; then it is reset."""
 READ_AHEAD_BYTES: Final = 65_536
@@ -84,6 +87,7 @@ class Connection:
         self._protocol: GuardedProtocol
         self._calls: set[Call] = set()
         self._send_lock = trio.Lock()
+        self._written_at_once = 0
         self._ahead = bytearray()
         self._waiting: trio.CancelScope | None = None
         self._deadline = trio.current_time() + limits.header_timeout
@@ -224,7 +228,7 @@ class Connection:
     async def spawn_app(
         self, app: ASGIApp, config: Config, scope: Any, send: Callable[[Any], Awaitable[None]]
     ) -> Callable[[Any], Awaitable[None]]:
-        call = Call(self.park, self._protocol.send_continue, send)
+        call = Call(self.park, self._protocol.send_continue, send, self._protocol.chunk, self._write)
         scope["extensions"][CANCELS_ON_DISCONNECT] = {}
         self._calls.add(call)
         self._nursery.start_soon(self._run_app, call, app, scope)
@@ -276,7 +280,10 @@ class Connection:
         """
         unsent = [self._write_now(data)]
         if not unsent[0]:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            self._written_at_once += 1
+            if self._written_at_once >= WRITES_AT_ONCE:
+                self._written_at_once = 0
+                await trio.lowlevel.cancel_shielded_checkpoint()
             return
         whole = False
         try:

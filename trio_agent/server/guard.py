@@ -29,7 +29,7 @@ import hypercorn
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import Body, EndBody, Response
+from hypercorn.protocol.events import EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
@@ -241,12 +241,16 @@ class GuardedProtocol(H11Protocol):
             raise ConnectionOver  # RFC 6455, 4.1: a client waits for the handshake before it sends
         await super().handle(event)
 
+    def chunk(self, data: bytes) -> bytes | None:
+        """A piece of the running response's body, at least a byte, as it goes out; `None` where h11 must say.
+
+        It is what h11 would write (RFC 9112, 7.1), at a tenth of its cost; its state does not change by it.
+        """
+        if self._chunked and self.connection.our_state is h11.SEND_BODY:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        return None
+
     async def stream_send(self, event: StreamEvent) -> None:
-        if type(event) is Body and self._chunked and self.connection.our_state is h11.SEND_BODY:
-            # What h11 would write (RFC 9112, 7.1), at a tenth of its cost; its state does not change by it.
-            if event.data:
-                await self.send(RawData(b"%x\r\n%b\r\n" % (len(event.data), event.data)))
-            return
         if isinstance(event, Response) and event.status_code >= 400 and event.headers == _BARE_ERROR:
             self._error_sent = True
             await self._send_error_response(event.status_code)
