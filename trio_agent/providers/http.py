@@ -194,8 +194,8 @@ class UpstreamHttp:
         with trio.move_on_after(JSON_TIMEOUT):
             try:
                 answer = await self._open("GET", path, params, {"Accept": "application/json"})
-                async with aclosing(answer), aclosing(answer.batches()) as chunks:
-                    return await self._read_json(chunks, bytearray())
+                async with aclosing(answer):
+                    return await self._read_json(answer, bytearray())
             except httpx.TransportError as error:
                 raise self._failure(error) from None
         raise self.error("stalled", f"did not answer GET {path} within {JSON_TIMEOUT:g} seconds")
@@ -223,10 +223,10 @@ class UpstreamHttp:
         try:
             answer = await opening
             del opening
-            async with aclosing(answer), aclosing(answer.batches()) as chunks:
-                head = await self._head(chunks)
+            async with aclosing(answer):
+                head = await self._head(answer)
                 if head.lstrip().startswith((b"{", b"[")):
-                    yield [WholeBody(None, await self._read_json(chunks, head), None)]
+                    yield [WholeBody(None, await self._read_json(answer, head), None)]
                     return
                 if head.lstrip().startswith(b"<"):
                     raise self.error("malformed", "answered with a web page, not with events: check base_url")
@@ -235,7 +235,7 @@ class UpstreamHttp:
                 if events:
                     yield events
                 left = MAX_STREAM_BYTES
-                async for chunk in chunks:
+                while chunk := await answer.receive():
                     left -= len(chunk)
                     if left < 0:
                         raise self.error("malformed", f"streamed more than {MAX_STREAM_BYTES} bytes")
@@ -247,10 +247,10 @@ class UpstreamHttp:
         except SSEError as error:
             raise self.error("malformed", f"sent an event stream that cannot be read: {error}") from None
 
-    async def _head(self, chunks: AsyncGenerator[bytes, None]) -> bytearray:
+    async def _head(self, answer: ReadableBody) -> bytearray:
         """The beginning of a body, up to its first visible byte."""
         head = bytearray()
-        async for chunk in chunks:
+        while chunk := await answer.receive():
             head += chunk
             if head.strip():
                 break
@@ -258,8 +258,8 @@ class UpstreamHttp:
                 raise self.error("malformed", "answered with blanks only")
         return head
 
-    async def _read_json(self, chunks: AsyncGenerator[bytes, None], body: bytearray) -> bytes:
-        async for chunk in chunks:
+    async def _read_json(self, answer: ReadableBody, body: bytearray) -> bytes:
+        while chunk := await answer.receive():
             body += chunk
             if len(body) > MAX_JSON_BYTES:
                 raise self.error("malformed", f"answered with more than {MAX_JSON_BYTES} bytes of JSON")
@@ -294,11 +294,8 @@ class UpstreamHttp:
         raw = bytearray()
         with trio.move_on_after(ERROR_BODY_TIMEOUT):
             try:
-                async with aclosing(body.batches()) as chunks:
-                    async for chunk in chunks:
-                        raw += chunk
-                        if len(raw) >= MAX_ERROR_BYTES:
-                            break
+                while len(raw) < MAX_ERROR_BYTES and (chunk := await body.receive()):
+                    raw += chunk
             except httpx.TransportError:
                 pass  # the status says enough
         details = read_refusal(_decode(raw))

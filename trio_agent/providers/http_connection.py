@@ -112,7 +112,10 @@ class Connection:
             if self._early:
                 data, self._early = self._early, b""
             else:
-                data = await self._receive()
+                try:  # as `_receive` does, without its frame
+                    data = await self._link.receive()
+                except _FAILURES as error:
+                    raise httpx.ReadError(str(error)) from error
             if not data:
                 if body.end():
                     return b""

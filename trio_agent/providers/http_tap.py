@@ -47,16 +47,8 @@ _NAMES: Final = {kind: name for name, kind in FAILURES.items()}
 class ReadableBody(Protocol):
     """A response's body as `UpstreamHttp` reads it."""
 
-    def batches(self) -> AsyncGenerator[bytes, None]: ...
-
-    async def aclose(self) -> None: ...
-
-
-class TappableBody(Protocol):
-    """A response's body as it is read where somebody listens."""
-
     def receive(self) -> Awaitable[bytes]:
-        """The content that the next wake-up brings; empty at the end."""
+        """All content that the next wake-up brings; empty at the end. Not to be called once closed."""
 
     async def aclose(self) -> None: ...
 
@@ -121,7 +113,7 @@ class TappedTransport(httpx.AsyncBaseTransport):
 
 
 class _TappedBody(httpx.AsyncByteStream):
-    def __init__(self, inner: TappableBody, tap: HttpTap) -> None:
+    def __init__(self, inner: ReadableBody, tap: HttpTap) -> None:
         self._inner = inner
         self._tap = tap
         self._over = False
@@ -130,18 +122,21 @@ class _TappedBody(httpx.AsyncByteStream):
         return self.batches()
 
     async def batches(self) -> AsyncGenerator[bytes, None]:
-        tap, inner = self._tap, self._inner
+        while content := await self.receive():
+            yield content
+
+    async def receive(self) -> bytes:
+        if self._over:
+            return b""
         try:
-            while not self._over:
-                content = await inner.receive()
-                self._over = not content
-                tap.arrived(content)
-                if content:
-                    yield content
+            content = await self._inner.receive()
         except httpx.TransportError as error:
             self._over = True
-            tap.broke(_name_of(error), reason_of(error))
+            self._tap.broke(_name_of(error), reason_of(error))
             raise
+        self._over = not content
+        self._tap.arrived(content)
+        return content
 
     async def aclose(self) -> None:
         if not self._over:
