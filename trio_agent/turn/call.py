@@ -111,7 +111,7 @@ class ModelCall:
         timers = self._timers
         while True:
             failure: Failure | None = None
-            timers.awaiting_since = trio.current_time()
+            timers.awaiting_since = timers.now()
             try:
                 batch = await anext(stream)
                 if not batch and batch is not None:

@@ -231,7 +231,7 @@ class Driver:
         for event in events:
             if type(event) in _ENDS:
                 event = self._exact(event)
-            state = turn.state
+            state = self._state
             try:
                 effects = turn.receive(event)
             except ProtocolViolation as violation:
@@ -249,7 +249,8 @@ class Driver:
             if heard is not None:
                 heard(state, event, effects)
             due.extend(effects)
-            self._note_state()
+            if turn.state is not state:
+                self._note_state()
 
     def _note_state(self) -> None:
         state = self.turn.state

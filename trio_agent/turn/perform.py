@@ -87,6 +87,17 @@ class Performer:
 
         A cancellation leaves in the queue what was not begun, so that nothing is lost that must be recorded.
         """
+        if OUTPUTS.issuperset(map(type, due)):
+            # Most chunks: nothing but words, which stay in the queue until they are sent.
+            if due:
+                outputs = cast("list[fx.Output]", list(due))
+                await trio.lowlevel.checkpoint_if_cancelled()
+                due.clear()
+                await self._send(outputs)
+            return
+        await self._work_off_mixed(due)
+
+    async def _work_off_mixed(self, due: deque[fx.Effect]) -> None:
         outputs: list[fx.Output] = []
         while due:
             effect = due[0]
@@ -150,7 +161,7 @@ class Performer:
         await self._sink.send(outputs)
         self._torn = False
         if not UNHEARD.issuperset(map(type, outputs)):
-            self._timers.last_output = trio.current_time()
+            self._timers.last_output = self._timers.now()
 
     async def _perform(self, effect: fx.Effect, due: deque[fx.Effect]) -> None:
         match effect:

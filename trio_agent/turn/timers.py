@@ -19,19 +19,20 @@ ENDING = frozenset({Timer.TURN, Timer.HOST_TOOL})
 
 
 class Timers:
-    """Deadlines on Trio's clock.
+    """Deadlines on Trio's clock, which `now` reads: in less time than `trio.current_time`, and twice a chunk.
 
     `last_output` is when something last went out to the client. `awaiting_since` is since when the driver
     has been waiting for the upstream, `None` while it is busy with what came.
     """
 
-    __slots__ = ("_deadlines", "_limits", "_scope", "awaiting_since", "last_output")
+    __slots__ = ("_deadlines", "_limits", "_scope", "awaiting_since", "last_output", "now")
 
     def __init__(self) -> None:
         self._deadlines: dict[Timer, float] = {}
         self._limits: dict[Timer, float] = {}
         self._scope: trio.CancelScope | None = None
-        self.last_output = trio.current_time()
+        self.now = trio.lowlevel.current_clock().current_time
+        self.last_output = self.now()
         self.awaiting_since: float | None = None
 
     def set(self, timer: Timer, seconds: float) -> None:

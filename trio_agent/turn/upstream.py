@@ -52,7 +52,7 @@ class Intake:
         Raises:
             UpstreamError: `malformed`; something in it is not what a provider may yield, or it is too much.
         """
-        if not isinstance(batch, Sequence):
+        if type(batch) is not list and not isinstance(batch, Sequence):
             raise _foreign(batch)
         ends = False
         for index, event in enumerate(batch):
