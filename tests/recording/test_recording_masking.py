@@ -7,11 +7,15 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trio_agent.config.mask import bare_url, secrets_in_urls
 from trio_agent.providers.http_failure import bare_location
+from trio_agent.recording.codec import encode_lines
 from trio_agent.recording.masking import Masker
 from trio_agent.recording.secrets import maskable
+from trio_agent.recording.trace import RawData
 
 KEY = 'sk-"a\\b/c'
 """With all that JSON may escape."""
@@ -52,6 +56,49 @@ def test_a_key_is_found_in_json_within_json(depth: int) -> None:
 def test_values_are_masked_and_structure_is_not(before: dict[str, Any], after: dict[str, Any]) -> None:
     """Tags, ids and names of the format are left as they are."""
     assert json.loads(Masker(["a-key-0"]).lines(json.dumps(before).encode() + b"\n")) == after
+
+
+SPELLINGS = [
+    "\\",
+    '"',
+    "/",
+    "\\/",
+    "s",
+    "k",
+    "-",
+    "a",
+    "\\u0073",
+    "\\u006B",
+    "\\u00e9",
+    "\n",
+    "é",
+    "\x01",
+    "c",
+]
+
+
+@given(
+    st.sampled_from([KEY, "sk-ac", "a/c", "\\\\", "né-c", "a\nc"]),
+    st.lists(st.lists(st.sampled_from([*SPELLINGS, KEY, json.dumps(KEY)])).map("".join)),
+    st.integers(0, 3),
+)
+def test_a_look_at_texts_misses_nothing(secret: str, said: list[str], depth: int) -> None:
+    """Whatever would be masked in lines of a chunk each is noticed before they are encoded."""
+    masker = Masker([secret])
+    texts = [nested(text, depth) for text in said]
+    lines = encode_lines([RawData(0.0, 1, text) for text in texts])
+    if masker.lines(lines) != lines:
+        assert masker.may_stand_in(texts)
+
+
+@pytest.mark.parametrize("text", ["a-key/0", r"\u0061-key/0", r"a\u002dkey/0", r"a-key\/0"])
+def test_a_look_at_texts_finds(text: str) -> None:
+    """Each spelling is enough, wherever it stands; an answer like any other is passed over."""
+    masker = Masker(["a-key/0"])
+    assert masker.may_stand_in(["first", f"… {text} …", "last"])
+    assert not masker.may_stand_in(["first", r'data: {"text": "caf\u00e9\n\"a-key\""}', "last"])
+    assert not masker.may_stand_in([])
+    assert not Masker([]).may_stand_in([text])
 
 
 def test_base64_is_searched() -> None:

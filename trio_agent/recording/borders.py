@@ -25,7 +25,7 @@ def mended(lines: list[Line], mask: Masker, *, last: bool) -> tuple[list[Line], 
         line.call
         for line in lines
         if (type(line) is RawData and mask.may_begin_in(line.text))
-        or (isinstance(line, Data) and line.base64 is not None)
+        or (type(line) is Data and line.base64 is not None)
     }
     if not calls:
         return lines, []

@@ -120,6 +120,11 @@ class TracedContext(TurnContext):
         if self._aside:
             self.freed()
         kind = type(event)
+        if kind is ev.TextDelta:  # as most are; what it asks for is not told here
+            call = self._call
+            if call is not None and call.waiting:
+                call.flush()
+            return
         if kind in CALL_EVENTS:
             call = self._call
             if call is not None:

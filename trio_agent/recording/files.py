@@ -18,7 +18,7 @@ from trio_agent.recording.codec import RecordingError, decode, encode_line, enco
 from trio_agent.recording.format import SUFFIX, CallMade, Data, Found, Head, Header, Lost, Request
 from trio_agent.recording.masking import MASK, Masker
 from trio_agent.recording.redaction import Redact, RedactionError, redacted
-from trio_agent.recording.trace import Line, RawBytes, RawData, encodable
+from trio_agent.recording.trace import RAW_LINES, Line, RawBytes, RawData, encodable
 
 PIECE_BYTES: Final = 1 << 20
 """About so much is encoded at once; a single line may be larger."""
@@ -165,12 +165,23 @@ class Pen:
 
     def _encoded(self, lines: Sequence[Line], job: Job) -> bytes:
         """Lines as they are written."""
-        values: list[Any] = [encodable(_readable(line, job.encoded_calls)) for line in lines]
+        content = b"".join([self._run(run, job) for run in _runs(lines)])
+        return content if self._redact is None else redacted(content, self._redact)
+
+    def _run(self, lines: Sequence[Line], job: Job) -> bytes:
+        """Lines of one run of `_runs`, masked."""
+        if type(lines[0]) in RAW_LINES and not job.encoded_calls:
+            values: list[Any] = list(lines)
+            # Looked for in their texts, where there are fewer backslashes than behind them.
+            clean = not self.mask.may_stand_in([each.text or "" for each in values])
+        else:
+            values = [encodable(_readable(line, job.encoded_calls)) for line in lines]
+            clean = False
         if job.moved:
             values = [each for each in values if not (isinstance(each, Found) and each.park)]
             values = [_later(each, job.moved) for each in values]
-        content = self.mask.lines(encode_lines(values))
-        return content if self._redact is None else redacted(content, self._redact)
+        content = encode_lines(values)
+        return content if clean else self.mask.lines(content)
 
 
 def _later(value: Any, seconds: float) -> Any:
@@ -190,11 +201,25 @@ def _readable(line: Line, encoded_calls: set[int]) -> Line:
     return line
 
 
+def _runs(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
+    """Lines in runs: as many raw ones as follow each other, and each other one for itself."""
+    begin = 0
+    for place in [place for place, line in enumerate(lines) if type(line) not in RAW_LINES]:
+        if begin < place:
+            yield lines[begin:place]
+        yield lines[place : place + 1]
+        begin = place + 1
+    if begin < len(lines):
+        yield lines[begin:] if begin else lines
+
+
 def _pieces(lines: list[Line]) -> Iterator[list[Line]]:
     """Lines in lists that are encoded at once."""
     begin = size = 0
     for place, line in enumerate(lines):
-        more = _size(line)
+        # Before any other kind: nearly every line is one of these.
+        raw = line if type(line) is RawData or type(line) is RawBytes else None
+        more = _size(line) if raw is None else 100 + len(raw.text or "")
         if size and size + more > PIECE_BYTES:
             yield lines[begin:place]
             begin, size = place, 0
@@ -204,8 +229,6 @@ def _pieces(lines: list[Line]) -> Iterator[list[Line]]:
 
 
 def _size(line: Line) -> int:
-    if isinstance(line, RawData | RawBytes):
-        return 100 + len(line.text or "")
     if isinstance(line, Request | CallMade) and isinstance(line.body, msgspec.Raw):
         return 300 + len(memoryview(line.body))
     return 1000

@@ -231,7 +231,8 @@ class RecordedContext(TracedContext):
         self._counted = 0
         self.job: Job | None = None
         self.models: tuple[tuple[str, str], ...] = ()
-        super().__init__(world, Trace(trio.current_time, self._grown), world.new_id("seed_"))
+        trace = Trace(trio.lowlevel.current_clock().current_time, self._grown)
+        super().__init__(world, trace, world.new_id("seed_"))
 
     def admitted(self, turn: Turn) -> None:
         self.models = tuple((each.provider, each.model) for each in turn.spec.candidates)

@@ -63,6 +63,9 @@ class RawOutcome(Struct, gc=False):
 
 Line: TypeAlias = AnyEntry | RawData | RawBytes | RawAsked | RawOutcome
 
+RAW_LINES: Final[frozenset[type]] = frozenset({RawData, RawBytes})
+"""The kinds of lines that are encoded as they are, and hold a text and nothing else that anybody said."""
+
 STEP_BYTES: Final = 16 << 10
 """How much a trace that has told of its growth grows before it tells again."""
 
