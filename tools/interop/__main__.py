@@ -13,12 +13,14 @@ import sys
 from contextlib import closing
 
 from interop import upstreams
+from interop.agent_cases import CODING_AGENTS
 from interop.cases import Group, run_case
 from interop.installing import Cache, NotHereError
 
 GROUPS: dict[str, Group] = {
     "aimock": upstreams.aimock,
     "litellm": upstreams.litellm,
+    **CODING_AGENTS,
 }
 
 

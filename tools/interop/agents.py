@@ -1,0 +1,159 @@
+"""Coding agents that people use: how each is installed, pointed at the server, and writes a file.
+
+Each has a folder of its own for its settings and is kept from all traffic but the model's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from support.serving import KEY
+
+from interop.installing import CLAUDE_CODE, OPENCODE, Cache, this_platform
+
+PROMPT = "Write the greeting into the file that I told you about."
+
+
+@dataclass(frozen=True)
+class Place:
+    """`home` is for the agent's settings, `work` is the folder that it works in, `url` the server's."""
+
+    home: Path
+    work: Path
+    url: str
+
+
+@dataclass(frozen=True)
+class Launch:
+    command: list[str]
+    env: dict[str, str]
+
+
+Start: TypeAlias = Callable[[Place, str], Launch]
+"""How a turn with this model is begun from the command line."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A coding agent over one of the server's faces.
+
+    `install` gives its executable. `write` is the call of its own tool that writes a text into a file.
+    `repeats_cut`: it asks again when an answer breaks off. `gives_up`: it stops asking an upstream that stays
+    broken; one that does not is ended.
+    """
+
+    name: str
+    face: str
+    install: Callable[[Cache], Path]
+    start: Callable[[Path], Start]
+    write: Callable[[Path, str], Mapping[str, Any]]
+    repeats_cut: bool = True
+    gives_up: bool = True
+
+
+def _bare(home: Path, **more: str) -> dict[str, str]:
+    """No variable of the caller's but the path: keys and addresses must not come from outside."""
+    home.mkdir(parents=True, exist_ok=True)
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "NO_PROXY": "127.0.0.1", **more}
+
+
+# --- Claude Code --------------------------------------------------------------------------------
+
+
+def _install_claude(cache: Cache) -> Path:
+    package = "@anthropic-ai/claude-code"
+    modules = cache.npm("claude-code", f"{package}@{CLAUDE_CODE}")
+    return modules / f"{package}-{this_platform()}" / "claude"
+
+
+def _start_claude(program: Path) -> Start:
+    def start(place: Place, model: str) -> Launch:
+        options = ["--output-format", "stream-json", "--verbose", "--allowedTools", "Write"]
+        env = _bare(
+            place.home,
+            CLAUDE_CONFIG_DIR=str(place.home / "claude"),
+            ANTHROPIC_BASE_URL=place.url,
+            ANTHROPIC_API_KEY=KEY,
+            ANTHROPIC_MODEL=model,
+            ANTHROPIC_DEFAULT_HAIKU_MODEL="demo",
+            CLAUDE_CODE_MAX_RETRIES="2",
+            CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+            DISABLE_TELEMETRY="1",
+            DISABLE_AUTOUPDATER="1",
+        )
+        return Launch([str(program), "-p", PROMPT, *options], env)
+
+    return start
+
+
+def _write_claude(path: Path, text: str) -> Mapping[str, Any]:
+    return {"name": "Write", "arguments": {"file_path": str(path), "content": text}}
+
+
+# --- opencode -----------------------------------------------------------------------------------
+
+
+def _install_opencode(cache: Cache) -> Path:
+    modules = cache.npm("opencode", f"opencode-ai@{OPENCODE}")
+    return modules / f"opencode-{this_platform()}" / "bin" / "opencode"
+
+
+def _start_opencode(npm: str) -> Callable[[Path], Start]:
+    """`npm` is the package of Vercel's AI SDK with which it speaks to the server."""
+
+    def configured(program: Path) -> Start:
+        def start(place: Place, model: str) -> Launch:
+            provider = {
+                "npm": npm,
+                "name": "Lab",
+                "options": {"baseURL": f"{place.url}/v1", "apiKey": KEY},
+                "models": {name: {"name": name} for name in (model, "demo")},
+            }
+            config = {
+                "provider": {"lab": provider},
+                "small_model": "lab/demo",
+                "permission": {"edit": "allow"},
+            }
+            folders = {f"XDG_{kind}_HOME": str(place.home / kind.lower()) for kind in _XDG}
+            quiet = {f"OPENCODE_DISABLE_{what}": "1" for what in _OPENCODE_TRAFFIC}
+            env = _bare(place.home, OPENCODE_CONFIG_CONTENT=json.dumps(config), **folders, **quiet)
+            return Launch([str(program), "run", "--format", "json", "-m", f"lab/{model}", PROMPT], env)
+
+        return start
+
+    return configured
+
+
+_XDG = ("CONFIG", "DATA", "CACHE", "STATE")
+_OPENCODE_TRAFFIC = ("AUTOUPDATE", "MODELS_FETCH", "LSP_DOWNLOAD", "DEFAULT_PLUGINS", "SHARE")
+
+
+def _write_opencode(path: Path, text: str) -> Mapping[str, Any]:
+    return {"name": "write", "arguments": {"filePath": str(path), "content": text}}
+
+
+AGENTS = [
+    Agent("claude-code", "messages", _install_claude, _start_claude, _write_claude),
+    Agent(
+        "opencode",
+        "chat",
+        _install_opencode,
+        _start_opencode("@ai-sdk/openai-compatible"),
+        _write_opencode,
+        gives_up=False,
+    ),
+    Agent(
+        "opencode",
+        "messages",
+        _install_opencode,
+        _start_opencode("@ai-sdk/anthropic"),
+        _write_opencode,
+        repeats_cut=False,
+        gives_up=False,
+    ),
+]
