@@ -116,13 +116,19 @@ class Message(Struct, frozen=True):
 
 
 class Tool(Struct, frozen=True):
-    """A function that the model may call. `parameters` is a JSON Schema, passed through as it is."""
+    """A function that the model may call. `parameters` is a JSON Schema, passed through as it is.
+
+    With `freeform` the caller wants plain text instead of JSON: it is the format of that text, OpenAI's
+    `{"type": "text"}` or `{"type": "grammar", "syntax", "definition"}`. On a wire that has no such tools the
+    text is the one parameter, `input`, which is what `parameters` says then.
+    """
 
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
     cache_control: dict[str, Any] | None = None
+    freeform: dict[str, Any] | None = None
 
 
 class Usage(Struct, frozen=True):

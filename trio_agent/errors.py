@@ -29,6 +29,7 @@ STATUS: Final[Mapping[str, int]] = {
     "origin_not_allowed": 403,
     "host_not_allowed": 403,
     "not_found": 404,
+    "previous_response_not_found": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
     "turn_cancelled": 409,

@@ -112,6 +112,23 @@ def decode_part(raw: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], plac
         raise AgentError("invalid_request", f"{error} at {place}.", param=place) from None
 
 
+def convert(value: Any, kind: type[T], place: str) -> T:
+    """A part of a body, decoded already, as what it must be.
+
+    Args:
+        place: where the part stands, such as `input[3]`.
+
+    Raises:
+        AgentError: `invalid_request` with the place inside the part as `param`.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        what, path = describe(error, b"")
+        param = f"{place}.{path}" if path and not path.startswith("[") else place + path
+        raise AgentError("invalid_request", f"{what} at {param}.", param=param) from None
+
+
 def other_fields(body: bytes, known: Container[str]) -> dict[str, Any]:
     """The top-level fields of a body that are not among `known`, decoded.
 
