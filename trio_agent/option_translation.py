@@ -6,7 +6,7 @@ client's format. For any other wire some of them have a meaning of ours, and the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,10 @@ from trio_agent.wire.chat_request import VENDORS_OWN, shown_type
 
 _EFFORTS = (("low", 4_096), ("medium", 16_384))
 """Thinking budgets, in tokens, up to which an effort stands for about as much; beyond them it is high."""
+
+_OPENAIS_BOTH = frozenset({"moderation", "prompt_cache_options", "prompt_cache_retention"})
+"""Fields of the same name and meaning in OpenAI's two formats (`CompletionCreateParams`,
+`ResponseCreateParams`)."""
 
 
 class Carried(Struct, frozen=True):
@@ -62,8 +66,16 @@ def carry(options: Options, wire: str | None) -> Carried:
         wish = _messages_reasoning(said)
         options = msgspec.structs.replace(options, reasoning_effort=wish.effort)
         unread = [name for name in unread if name not in ("thinking", "output_config")] + [*wish.unread]
+    elif options.extra_wire == "responses":
+        unread = _responses_unread(said)
     if wire is None:
         return Carried(options)
+    if {options.extra_wire, wire} == {"chat", "responses"}:
+        both = {name: said[name] for name in unread if name in _OPENAIS_BOTH}
+        if both:
+            unread = [name for name in unread if name not in both]
+            extra_wire: Literal["chat", "responses"] = "chat" if wire == "chat" else "responses"
+            options = msgspec.structs.replace(options, extra=both, extra_wire=extra_wire)
     return Carried(options, tuple(shown_type(name) for name in unread))
 
 
@@ -132,6 +144,21 @@ def _messages_reasoning(said: dict[str, Any]) -> _Wish:
                 raise _wrong("thinking.type", "must be `enabled`, `adaptive`, `between_tools` or `disabled`")
     # The highest word that other vendors know.
     return _Wish("xhigh" if effort == "max" else effort, None, tuple(unread))
+
+
+def _responses_unread(said: dict[str, Any]) -> list[str]:
+    """What of a Responses request's own fields no other wire has, member by member.
+
+    A summary of the reasoning is what is shown wherever a model tells its reasoning.
+    """
+    unread: list[str] = []
+    for name, value in said.items():
+        if name in ("reasoning", "text"):
+            members = _members(name, value)
+            unread += [f"{name}.{key}" for key in members if (name, key) != ("reasoning", "summary")]
+        else:
+            unread.append(name)
+    return unread
 
 
 def _effort_of(budget: int) -> str:
