@@ -19,6 +19,7 @@ from trio_agent.statemachine.conversation import (
     ToolCall,
     ToolResult,
 )
+from trio_agent.turn.history import INTERRUPTED
 from trio_agent.wire import compaction_token, reasoning_token
 
 HELLO = Message("user", (Text("Hello"),))
@@ -101,6 +102,13 @@ INPUT: list[tuple[str, Any, tuple[Message, ...]]] = [
      [USER, {**FIND, "output": "found"}, {"role": "assistant", "content": "a"}],
      (HELLO, assistant(ToolCall("mcp_1", "find", "{}")),
       Message("tool", (ToolResult("mcp_1", (Text("found"),)),)), assistant(Text("a")))),
+    ("a tool that failed here",
+     [{**FIND, "call_id": "c9", "output": "no", "error": {"type": "x", "content": []}}],
+     (assistant(ToolCall("c9", "find", "{}")),
+      Message("tool", (ToolResult("c9", (Text("no"),), is_error=True),)))),
+    ("one that was cut off", [FIND],
+     (assistant(ToolCall("mcp_1", "find", "{}")),
+      Message("tool", (ToolResult("mcp_1", (Text(INTERRUPTED),), is_error=True),)))),
     ("and a call of the same answer",
      [{**FIND, "output": None, "error": "no such file"}, CALL, OUTPUT],
      (assistant(ToolCall("mcp_1", "find", "{}"), *CALLED.parts),

@@ -113,9 +113,12 @@ class _Output(Struct):
 
 
 class _McpCall(Struct):
+    """`call_id` is a member of ours, by which a parked turn knows its own call again."""
+
     name: str
     server_label: str
     id: str | None = None
+    call_id: str | None = None
     arguments: str = ""
     output: str | None = None
     error: Any = None
@@ -251,12 +254,10 @@ class _Folder:
             self._leave_out(f"mcp_call of {shown_type(call.server_label)}")
             return
         failed = call.error is not None
-        told = (
-            call.output if not failed else call.error if isinstance(call.error, str) else _words(call.error)
-        )
+        told = call.output if call.output is not None or not failed else _words(call.error)
         if told is None:
             failed, told = True, "The call was interrupted and has no result."
-        call_id = call.id or f"mcp_{len(self._said)}_{len(self._open)}"
+        call_id = call.call_id or call.id or f"mcp_{len(self._said)}_{len(self._open)}"
         self._answer(ToolCall(call_id, call.name, call.arguments), place)
         self._ran.append((ToolResult(call_id, (Text(told),) if told else (), failed), place))
 
@@ -339,7 +340,9 @@ def _phase(phase: str) -> ProviderReasoning:
 
 
 def _words(error: Any) -> str:
-    """What an `mcp_call` says of its failure, where that is no plain text."""
+    """What an `mcp_call` says of its failure."""
+    if isinstance(error, str):
+        return error
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return str(error["message"])
     return msgspec.json.encode(error).decode()
