@@ -15,6 +15,7 @@ from trio_agent.statemachine.conversation import (
     Message,
     ProviderReasoning,
     RedactedThinking,
+    Text,
     Thinking,
     ToolCall,
 )
@@ -83,6 +84,28 @@ async def test_a_later_ordinary_turn_gets_it_too(autojump_clock: trio.abc.Clock,
     assert reasoning_in(again) == KEPT
     assert again.tool_calls[0].provider_data == '{"thought_signature": "abc"}'
     assert again.text == theirs.text or theirs.text == ""
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        Message("assistant", (*KEPT, Text("I look"), READ), origin="lab/lab-1"),
+        Message("assistant", (Text("I look"), ProviderReasoning('{"type":"message","phase":"x"}'), READ)),
+    ],
+)
+async def test_what_belongs_to_a_call_comes_back_with_it(
+    autojump_clock: trio.abc.Clock, theirs: Message
+) -> None:
+    """A client that brings the reasoning itself, or a mark on its words, cannot bring a call's data."""
+    lab = Scripted(THOUGHT, answer("ok"), answer("later"))
+    agent = make_agent(lab)
+    await respond(agent, asking())
+    await respond(agent, asking(*CONTINUED))
+    history = (user("Edited"), theirs, result("call_4f0c9a7b12de83"), said("ok"), user("And?"))
+    await respond(agent, asking(*history))
+    again = lab.calls[2].request.messages[1]
+    assert reasoning_in(again) == KEPT
+    assert again.tool_calls[0].provider_data == '{"thought_signature": "abc"}'
 
 
 async def test_it_is_the_owner_s(autojump_clock: trio.abc.Clock) -> None:

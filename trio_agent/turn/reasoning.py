@@ -19,11 +19,13 @@ from trio_agent.statemachine.conversation import (
     REASONING_PARTS,
     Message,
     Part,
+    ProviderReasoning,
     Thinking,
     ToolCall,
 )
 from trio_agent.store.contract import ReasoningRow, TurnStore
 from trio_agent.turn.history import digest, same_calls
+from trio_agent.wire.responses import MESSAGE_MARK
 
 _LONG_RUN = re.compile(r"[A-Za-z0-9]{12,}")
 _decode = msgspec.json.Decoder(Message).decode
@@ -64,15 +66,25 @@ async def reattached(messages: Sequence[Message], *, owner: str, store: TurnStor
 
 
 def _lost_reasoning(message: Message) -> bool:
-    return (
-        message.role == "assistant"
-        and message.origin is None
-        and any(isinstance(part, ToolCall) for part in message.parts)
-        and not any(
-            isinstance(part, REASONING_PARTS) and not (isinstance(part, Thinking) and part.signature is None)
-            for part in message.parts
-        )
+    if message.role != "assistant" or not message.tool_calls:
+        return False
+    if message.origin is None:
+        return not any(map(_goes_back, message.parts))
+    # A client can bring reasoning back, in a text of ours, but has no place for what belongs to a call.
+    return any(isinstance(part, ProviderReasoning) for part in message.parts) and any(
+        call.provider_data is None for call in message.tool_calls
     )
+
+
+def _goes_back(part: Part) -> bool:
+    """Whether a part is reasoning that only its own model takes; a mark on a message's words is none."""
+    match part:
+        case Thinking(signature=signature):
+            return signature is not None
+        case ProviderReasoning(data=data):
+            return not data.startswith(MESSAGE_MARK)
+        case _:
+            return isinstance(part, REASONING_PARTS)
 
 
 def _restored(message: Message, asked: str, rows: Sequence[ReasoningRow]) -> Message:

@@ -15,6 +15,9 @@ from msgspec import Raw, Struct
 
 NO_ITEM: Final = Raw(b"{}")
 
+MESSAGE_MARK: Final = '{"type":"message"'
+"""How the JSON of a `ProviderReasoning` begins that says what a message item was beside its words."""
+
 # --- output items --------------------------------------------------------------------------------
 
 
