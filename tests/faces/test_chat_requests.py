@@ -285,6 +285,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (_user({"type": "text"}), "invalid_content_part", "messages[0].content[1]"),
     (_user({"type": "text", "text": None}), "invalid_content_part", "messages[0].content[1]"),
     (_user({"type": 7}), "invalid_content_part", "messages[0].content[1]"),
+    (_user({"type": ["text"]}), "invalid_content_part", "messages[0].content[1]"),
     (_user({}), "invalid_content_part", "messages[0].content[1]"),
     (_user("text"), "invalid_request", "messages[0].content[1]"),
     (_user({"type": "refusal", "refusal": "no"}), "invalid_content_part", "messages[0].content[1]"),

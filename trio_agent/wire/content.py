@@ -76,6 +76,8 @@ def content_part(
         AgentError: `unsupported_content_type`, `invalid_content_part` or `invalid_image_url`.
     """
     kind = part.get("type")
+    if not isinstance(kind, str):
+        raise _invalid(place, "a content part needs `type`, a string")
     if kind in TEXT_TYPES:
         return text_part(part, place)
     if kind in IMAGE_TYPES:
@@ -86,8 +88,6 @@ def content_part(
         if not refusals:
             raise _invalid(place, "only an assistant message can hold a refusal")
         return refusal_part(part, place)
-    if not isinstance(kind, str):
-        raise _invalid(place, "a content part needs `type`, a string")
     raise AgentError(
         "unsupported_content_type",
         f"{place}: content of type {kind[:40]!r} is not supported. Text and images are.",
