@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct
@@ -131,7 +131,7 @@ def offered(
         if mode not in ("auto", "required"):
             raise _bad("tool_choice.mode", "must be `auto` or `required`")
         return allowed, _mode(mode, allowed, tools.hosted, "tool_choice.mode")
-    return tools.functions, NamedTool(_named(choice, tools, "tool_choice"))
+    return tools.functions, NamedTool(_named(choice, tools, tools.spaces(), "tool_choice"))
 
 
 def _mode(said: str, functions: Sequence[Tool], hosted: Sequence[str], place: str) -> ToolChoice:
@@ -147,26 +147,26 @@ def _mode(said: str, functions: Sequence[Tool], hosted: Sequence[str], place: st
 def _allowed(wanted: Sequence[dict[str, Any]], tools: Tools) -> tuple[Tool, ...]:
     """Those of the caller's tools that it allows; a hosted one among them is left out as it is of `tools`."""
     names: set[str] = set()
+    spaces = tools.spaces()
     for index, raw in enumerate(wanted):
         place = f"tool_choice.tools[{index}]"
         choice = convert(raw, _Choice, place)
         if choice.type in ("function", "custom"):
-            names.add(_named(choice, tools, place))
+            names.add(_named(choice, tools, spaces, place))
         elif choice.type == "namespace":
             names |= {known for (space, _), known in tools.known.items() if space and space == choice.name}
     return tuple(tool for tool in tools.functions if tool.name in names)
 
 
-def _named(choice: _Choice, tools: Tools, place: str) -> str:
-    """The model's name of a tool that the caller names."""
+def _named(choice: _Choice, tools: Tools, spaces: Mapping[str, list[str | None]], place: str) -> str:
+    """The model's name of a tool that the caller names; the only one of a name needs no namespace."""
     if choice.type not in ("function", "custom"):
         raise _unavailable(choice.type)
     if not choice.name:
         raise _bad(f"{place}.name", f"is missing: a choice of type `{choice.type}` names a tool")
-    spaces = [space for space, name in tools.known if name == choice.name]
-    wanted = choice.namespace
-    if wanted is None and None not in spaces and len(spaces) == 1:
-        wanted = spaces[0]  # the only tool of that name
+    wanted, there = choice.namespace, spaces.get(choice.name, [])
+    if wanted is None and len(there) == 1:
+        wanted = there[0]
     known = tools.known.get((wanted, choice.name))
     if known is None:
         raise _bad(place, f"names the tool {choice.name[:64]!r}, which is not among the tools")

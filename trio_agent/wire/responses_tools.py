@@ -67,6 +67,13 @@ class Tools(Struct, frozen=True):
         """The model's name of a tool, which need not be offered: a history may hold calls of older ones."""
         return self.known.get((namespace, name)) or joined(namespace, name)
 
+    def spaces(self) -> dict[str, list[str | None]]:
+        """The namespaces in which a tool of each name is."""
+        found: dict[str, list[str | None]] = {}
+        for namespace, name in self.known:
+            found.setdefault(name, []).append(namespace)
+        return found
+
 
 class _Definition(Struct):
     """Any tool. The last four members tell OpenAI's servers how to load and call it."""
