@@ -128,12 +128,14 @@ def test_every_kind_of_item_arrives(said: Any, messages: tuple[Message, ...]) ->
     assert [len(parts) for _, parts in found.places] == [len(message.parts) for message in messages]
 
 
-def test_openais_own_reasoning_goes_back_as_it_was() -> None:
-    """An item that only OpenAI can read is kept whole for it, words beside it for everybody."""
-    words, item = read([OPENAIS]).request.messages[0].parts
+@pytest.mark.parametrize("left_out", [{}, {"id"}])
+def test_openais_own_reasoning_goes_back_as_it_was(left_out: set[str]) -> None:
+    """An item that only OpenAI can read is kept whole for it, words beside it for all. Some send no id."""
+    sent = {name: value for name, value in OPENAIS.items() if name not in left_out}
+    words, item = read([sent]).request.messages[0].parts
     assert words == Thinking("hm")
     assert isinstance(item, ProviderReasoning)
-    assert json.loads(item.data) == {name: value for name, value in OPENAIS.items() if value is not None}
+    assert json.loads(item.data) == {name: value for name, value in sent.items() if value is not None}
 
 
 def test_instructions_come_first_and_belong_to_no_history() -> None:

@@ -409,8 +409,11 @@ def test_references_are_looked_up_where_they_stand() -> None:
 
 def test_a_socket_may_ask_for_no_answer() -> None:
     """`generate: false` over a WebSocket needs no input, and says so."""
-    request = parsed(incoming(asked(None, generate=False)), SERVER, over_socket=True)
+    message = asked(None, type="response.create", generate=False, stream_id="s1")
+    request = parsed(incoming(message), SERVER, over_socket=True)
     found = decoded(request, incoming({}), SERVER, items=request.items)
+    assert request.body.stream_id == "s1"
+    assert found.request.options.extra is None
     assert found.asked.generate is False
     assert found.own_messages == ()
 

@@ -54,7 +54,7 @@ def reasoning_of(item: dict[str, Any], place: str, *, max_depth: int) -> Found:
     words = (Thinking(text),) if text else ()
     if not token:
         return Found(words)
-    if (said.id or "").startswith(_OPENAIS_ID) and token.startswith(_OPENAIS_CONTENT):
+    if (said.id or _OPENAIS_ID).startswith(_OPENAIS_ID) and token.startswith(_OPENAIS_CONTENT):
         return Found((*words, ProviderReasoning(_as_it_was(item))))
     return Found(words, notes=("encrypted reasoning that is not of this server was left out",))
 

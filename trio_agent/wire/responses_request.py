@@ -25,8 +25,9 @@ class ConversationId(Struct):
 class CreateResponse(Struct, kw_only=True):
     """The body of `POST /v1/responses`, and of `response.create` over a WebSocket.
 
-    `generate` is the latter's: false takes the input in, and asks for no answer yet. `client_metadata` is a
-    client's word about itself (codex sends it), and nobody's here.
+    `generate`, `type` and `stream_id` are the latter's. `generate: false` takes the input in, and asks for no
+    answer yet; `type` says which message it is; events of an answer say its request's `stream_id` again.
+    `client_metadata` is a client's word about itself (codex sends it), and nobody's here.
     """
 
     model: str | None = None
@@ -61,6 +62,8 @@ class CreateResponse(Struct, kw_only=True):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     client_metadata: Any = None
+    type: Any = None
+    stream_id: str | None = None
     routing_hint: RoutingHint | None = None
 
 
