@@ -21,7 +21,8 @@ from trio_agent.turn.request import TurnRequest
 from trio_agent.wire import responses_request as wire
 from trio_agent.wire.body import decode, without_mark
 from trio_agent.wire.responses_calls import paired
-from trio_agent.wire.responses_input import Input, Item, Said, conversation, later_tools
+from trio_agent.wire.responses_input import Input, Said, conversation, later_tools
+from trio_agent.wire.responses_item_types import Item
 from trio_agent.wire.responses_tools import Definition, ToolNames, Tools, once, tools_of
 
 FACE = "responses"

@@ -35,44 +35,14 @@ from trio_agent.wire.body import convert
 from trio_agent.wire.chat_request import shown_type
 from trio_agent.wire.compaction_token import summary_of
 from trio_agent.wire.content import content_part
+from trio_agent.wire.responses_item_types import HOSTED_ITEMS, Item, type_of, unknown_type
 from trio_agent.wire.responses_reasoning import reasoning_of
 from trio_agent.wire.responses_tools import Definition, Tools
 
-Item: TypeAlias = dict[str, Any]
 Content: TypeAlias = str | list[dict[str, Any]] | None
 
 SERVER_LABEL: Final = "trio-agent"
 """The `server_label` of `mcp_call` items that stand for the server's own tools."""
-
-HOSTED_ITEMS: Final = frozenset(
-    {
-        "web_search_call",
-        "file_search_call",
-        "computer_call",
-        "computer_call_output",
-        "image_generation_call",
-        "code_interpreter_call",
-        "local_shell_call",
-        "local_shell_call_output",
-        "shell_call",
-        "shell_call_output",
-        "apply_patch_call",
-        "apply_patch_call_output",
-        "mcp_list_tools",
-        "mcp_approval_request",
-        "mcp_approval_response",
-        "tool_search_call",
-        "tool_search_output",
-        "program",
-        "program_output",
-    }
-)
-"""Items of tools that a vendor runs. No model here was offered one, so nobody waits for them."""
-
-_REFUSED: Final = {
-    "compaction_trigger": "ask for a compaction with POST /v1/responses/compact",
-    "configuration_update": "send the settings with the request, as `reasoning` and `text`",
-}
 
 
 class Said(Struct, frozen=True):
@@ -126,22 +96,6 @@ class _McpCall(Struct):
 
 class _Compaction(Struct):
     encrypted_content: str
-
-
-def type_of(item: Item, place: str) -> str:
-    """The type of an item; a message and a reference need not say theirs.
-
-    Raises:
-        AgentError: it says none, and is neither.
-    """
-    kind = item.get("type")
-    if isinstance(kind, str):
-        return kind
-    if kind is None and "role" in item:
-        return "message"
-    if kind is None and "id" in item:
-        return "item_reference"
-    raise AgentError("invalid_request", f"{place}: an item needs `type`, a string.", param=f"{place}.type")
 
 
 def later_tools(items: Sequence[Item]) -> list[tuple[Definition, str]]:
@@ -218,7 +172,7 @@ class _Folder:
             case _ if kind in HOSTED_ITEMS:
                 self._leave_out(kind)
             case _:
-                raise _refused(kind, place)
+                raise unknown_type(kind, place)
 
     def _leave_out(self, kind: str) -> None:
         self._left_out[f"input.{kind}"] = None
@@ -346,21 +300,6 @@ def _words(error: Any) -> str:
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return str(error["message"])
     return msgspec.json.encode(error).decode()
-
-
-def _refused(kind: str, place: str) -> AgentError:
-    advice = _REFUSED.get(kind)
-    if advice is not None:
-        return AgentError(
-            "unsupported_parameter",
-            f"{place}: items of type `{kind}` are not supported; {advice}.",
-            param=place,
-        )
-    return AgentError(
-        "invalid_request",
-        f"{place}: {shown_type(kind)!r} is no type of input item that is known here.",
-        param=f"{place}.type",
-    )
 
 
 def _invalid(place: str, why: str) -> AgentError:

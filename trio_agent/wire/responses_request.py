@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from trio_agent.errors import AgentError
 from trio_agent.wire.body import decode_part, other_fields
 from trio_agent.wire.chat_request import RoutingHint, StreamOptions
-from trio_agent.wire.responses_input import Item, type_of
+from trio_agent.wire.responses_item_types import Item, type_of
 from trio_agent.wire.responses_tools import Definition
 
 
