@@ -52,7 +52,7 @@ _MOST_IGNORED = 20
 def error_members(error: AgentError) -> dict[str, Any]:
     """What stands under `error` in OpenAI's envelope."""
     kind = _TYPES.get(error.status) or ("invalid_request_error" if error.status < 500 else "server_error")
-    return {"message": _shown_message(error), "type": kind, **_details(error)}
+    return {"message": shown_message(error), "type": kind, **error_details(error)}
 
 
 def anthropic_error_members(error: AgentError) -> dict[str, Any]:
@@ -60,17 +60,19 @@ def anthropic_error_members(error: AgentError) -> dict[str, Any]:
     kind = "invalid_request_error" if error.status < 500 else "api_error"
     return {
         "type": _ANTHROPIC_TYPES.get(error.status, kind),
-        "message": _shown_message(error),
-        **_details(error),
+        "message": shown_message(error),
+        **error_details(error),
     }
 
 
-def _shown_message(error: AgentError) -> str:
+def shown_message(error: AgentError) -> str:
+    """The error's words, cut where they would be a client's own text."""
     text = error.message
     return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
 
-def _details(error: AgentError) -> dict[str, Any]:
+def error_details(error: AgentError) -> dict[str, Any]:
+    """The members that an error has in every envelope."""
     return {"param": error.param, "code": error.shown_code, **error.extra}
 
 
