@@ -62,12 +62,15 @@ def custom(call_id: str, text: str, status: str = "completed") -> dict[str, Any]
             "namespace": "functions", "input": text}  # fmt: skip
 
 
-def mcp(name: str, arguments: str, output: str | None, status: str = "completed") -> dict[str, Any]:
+def mcp(
+    call_id: str, name: str, arguments: str, output: str | None, status: str = "completed"
+) -> dict[str, Any]:
     error = None
     if status == "failed":
         error = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": output}]}
-    return {"type": "mcp_call", "status": status, "name": name, "arguments": arguments, "output": output,
-            "error": error, "server_label": "trio-agent", "approval_request_id": None}  # fmt: skip
+    return {"type": "mcp_call", "status": status, "call_id": call_id, "name": name,
+            "arguments": arguments, "output": output, "error": error, "server_label": "trio-agent",
+            "approval_request_id": None}  # fmt: skip
 
 
 TURNS: list[tuple[str, list[fx.Output], list[dict[str, Any]]]] = [
@@ -115,7 +118,7 @@ TURNS: list[tuple[str, list[fx.Output], list[dict[str, Any]]]] = [
       fx.SendToolProgress("t", "fetch", "started"),
       fx.SendToolProgress("t", "fetch", "failed", output="no such place"),
       fx.SendToolProgress("s", "clock", "completed", output="noon"), fx.SendText("Noon.")],
-     [mcp("clock", '{"zone":"UTC"}', "noon"), mcp("fetch", "", "no such place", "failed"),
+     [mcp("s", "clock", '{"zone":"UTC"}', "noon"), mcp("t", "fetch", "", "no such place", "failed"),
       message("Noon.")]),
 ]  # fmt: skip
 

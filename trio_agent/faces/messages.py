@@ -12,6 +12,7 @@ from trio_agent.config.schema import ServerConfig
 from trio_agent.errors import AgentError
 from trio_agent.faces.answer import Send, turn_headers
 from trio_agent.faces.messages_sinks import CollectSink, StreamSink, Style
+from trio_agent.faces.places import in_the_clients_words
 from trio_agent.faces.request import Incoming, preflight_of, session_of, wants_stream
 from trio_agent.providers.contract import NamedTool, Options, ResponseFormat, ToolChoice
 from trio_agent.turn.request import TurnRequest
@@ -48,7 +49,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     try:
         admitted = await agent.admit(request, context=context)
     except AgentError as error:
-        raise wire.in_the_clients_words(error, decoded.places) from None
+        raise in_the_clients_words(error, decoded.places) from None
     style = Style(
         response_id=context.world.new_id("msg_"),
         model=admitted.model,

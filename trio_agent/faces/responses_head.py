@@ -79,6 +79,10 @@ def _tool(definition: dict[str, Any]) -> dict[str, Any]:
         case "function":
             return {"description": None, "parameters": None, "strict": None, **definition}
         case "namespace":
-            return {**definition, "tools": [_tool(inner) for inner in definition.get("tools") or ()]}
+            return {
+                "description": "",
+                **definition,
+                "tools": [_tool(inner) for inner in definition.get("tools") or ()],
+            }
         case _:
             return definition

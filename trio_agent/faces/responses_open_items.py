@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from msgspec import UNSET
 
 from trio_agent.faces.messages_blocks import Brackets
+from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import ProviderReasoning, RedactedThinking, Thinking
 from trio_agent.wire import reasoning_token
 from trio_agent.wire import responses_items as items
@@ -239,23 +240,24 @@ class ServerCall(OpenItem):
 
     prefix = "mcp"
 
-    def __init__(self, write: EventWriter, response_id: str, index: int, name: str, arguments: str) -> None:
+    def __init__(
+        self, write: EventWriter, response_id: str, index: int, started: fx.SendToolProgress
+    ) -> None:
         super().__init__(write, response_id, index)
-        self._name = name
+        self._started = started
         self._arguments = ""
-        self._asked = arguments
         self._output: str | None = None
         self._failed = False
 
     def begin(self) -> bytes:
         added = super().begin()
-        self._arguments = self._asked
+        asked = self._arguments = self._started.arguments
         write, place = self._write, self._place
         running = write.event("response.mcp_call.in_progress", **place)
         delta = b""
-        if self._asked:
-            delta = write.event("response.mcp_call_arguments.delta", **place, delta=self._asked)
-        done = write.event("response.mcp_call_arguments.done", **place, arguments=self._asked)
+        if asked:
+            delta = write.event("response.mcp_call_arguments.delta", **place, delta=asked)
+        done = write.event("response.mcp_call_arguments.done", **place, arguments=asked)
         return added + running + delta + done
 
     def end(self, output: str, *, failed: bool) -> bytes:
@@ -274,4 +276,7 @@ class ServerCall(OpenItem):
         if self._failed:
             content = [{"type": "text", "text": self._output}]
             error = {"type": "mcp_tool_execution_error", "content": content}
-        return items.McpCallItem(self.id, self.status, self._name, self._arguments, self._output, error)
+        call = self._started
+        return items.McpCallItem(
+            self.id, self.status, call.tool_call_id, call.name, self._arguments, self._output, error
+        )

@@ -215,9 +215,7 @@ class Output:
     def _server_call(self, output: fx.SendToolProgress) -> bytes:
         asked = progress_event(output) if self.head.progress and self._streamed else b""
         if output.status == "started":
-            call = ServerCall(
-                self._write, self.head.response_id, len(self._items), output.name, output.arguments
-            )
+            call = ServerCall(self._write, self.head.response_id, len(self._items), output)
             opening = self._begin(call)
             self._server_calls[output.tool_call_id] = call
             return asked + opening

@@ -13,7 +13,7 @@ from trio_agent.agent import Agent
 from trio_agent.config.binding import check_binding
 from trio_agent.config.problems import ConfigError
 from trio_agent.errors import AgentError
-from trio_agent.faces import chat, count_tokens, health, messages, models
+from trio_agent.faces import chat, count_tokens, health, messages, models, responses
 from trio_agent.faces.answer import (
     JSON,
     Headers,
@@ -65,6 +65,10 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
     @app.post("/v1/chat/completions")
     async def chat_completions() -> TurnResponse:
         return await turn(chat.respond)
+
+    @app.post("/v1/responses")
+    async def create_response() -> TurnResponse:
+        return await turn(responses.respond)
 
     @app.post("/v1/messages")
     async def create_message() -> TurnResponse:

@@ -100,7 +100,6 @@ MESSAGES_REQUEST: Final = msgspec.json.Decoder(MessagesRequest)
 _FIELDS: Final = frozenset(MessagesRequest.__struct_fields__)
 _HINTS: Final = ("allowed_callers", "defer_loading", "eager_input_streaming", "input_examples")
 _CALLERS_OWN: Final = re.compile(r"function\Z|(?:bash|text_editor|memory|computer|browser)_")
-_PLACE: Final = re.compile(r"messages\[(\d+)\](?:\.content\[(\d+)\])?(.*)", re.DOTALL)
 
 
 def unknown_fields(body: bytes) -> dict[str, Any]:
@@ -157,22 +156,6 @@ def count_parts(messages: tuple[Message, ...], tools: list[InputTool] | None) ->
     return total
 
 
-def in_the_clients_words(error: AgentError, places: tuple[tuple[str, tuple[str, ...]], ...]) -> AgentError:
-    """The error with its place as it is in the client's request, where it names one of our messages."""
-    found = _PLACE.fullmatch(error.param or "")
-    if found is None or int(found[1]) >= len(places):
-        return error
-    message, parts = places[int(found[1])]
-    place = message
-    if found[2] is not None:
-        part = int(found[2])
-        place = parts[part] if part < len(parts) else message
-    place += found[3]
-    error.message = error.message.replace(str(error.param), place)
-    error.param = place
-    return error
-
-
 def tools_of(tools: list[InputTool] | None) -> Tools:
     """The caller's tools.
 
@@ -223,7 +206,6 @@ __all__ = [
     "Tools",
     "conversation",
     "count_parts",
-    "in_the_clients_words",
     "tools_of",
     "unknown_fields",
 ]

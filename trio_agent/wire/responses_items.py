@@ -71,10 +71,14 @@ class CustomToolCallItem(Struct, frozen=True, tag_field="type", tag="custom_tool
 
 
 class McpCallItem(Struct, frozen=True, tag_field="type", tag="mcp_call"):
-    """A call of a tool of the server's. `error` is there once it failed, with the same text as `output`."""
+    """A call of a tool of the server's. `error` is there once it failed, with the same text as `output`.
+
+    `call_id` is ours: with it, a conversation that comes back whole is known for the one that was had.
+    """
 
     id: str
     status: ItemStatus
+    call_id: str
     name: str
     arguments: str
     output: str | None = None
