@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, Self
 
 import trio
-from quart import request, websocket
+from quart import abort, request
 
-from trio_agent.server.asgi import ASGISend, TurnApp, TurnResponse
+from trio_agent.server.asgi import ASGISend, Socket, SocketResponse, TurnApp, TurnResponse
 from trio_agent.server.listen import HttpLimits, open_listeners, serve_asgi
 from trio_agent.server.replies import Headers
 
@@ -153,11 +153,36 @@ def make_app(watch: Watch, *, max_request_bytes: int = SMALL_BODY, body_timeout:
     }.items():
         turn(name, run)
 
-    @app.websocket("/ws")
-    async def ws() -> None:
-        async with watch.follow("ws"):
+    async def echo_messages(socket: Socket) -> None:
+        async with watch.follow("ws") as phase:
             while True:
-                await websocket.send(await websocket.receive())
+                message = await socket.receive()
+                if message == "wait":
+                    phase.sent.set()
+                    await watch.release.wait()
+                elif message == "flood":
+                    while True:
+                        await socket.send("x" * 65_536)
+                        phase.sent.set()
+                elif message == "leave":
+                    return
+                elif message == "fail":
+                    raise ValueError("the secret of the socket")
+                elif isinstance(message, bytes):
+                    await socket.close(1003, "text, please")
+                await socket.send(str(message))
+
+    @app.websocket("/ws")
+    async def ws() -> SocketResponse:
+        return SocketResponse(echo_messages)
+
+    @app.websocket("/ws/refused")
+    async def ws_refused() -> SocketResponse:
+        abort(403)
+
+    @app.websocket("/ws/fails")
+    async def ws_fails() -> SocketResponse:
+        raise ValueError("the secret of the view")
 
     return app
 

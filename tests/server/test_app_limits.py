@@ -109,11 +109,12 @@ def test_names_are_cut_as_told() -> None:
 def test_the_servers_limits_come_from_the_configuration(tmp_path: Path) -> None:
     """Each limit of a connection that has a key is the key's."""
     wanted = {"max_connections": 7, "max_header_bytes": 777, "header_timeout": 7.1, "idle_timeout": 7.2,
-              "write_timeout": 7.3}  # fmt: skip
+              "write_timeout": 7.3, "websocket_idle_timeout": 7.4}  # fmt: skip
     path = tmp_path / "c.json"
     path.write_bytes(msgspec.json.encode({"providers": {"replay": {}}, "server": wanted}))
     agent = Agent.__new__(Agent)
     agent.config = read_draft(path).whole()
     given = msgspec.structs.asdict(http_limits(agent))
     assert {name: given[name] for name in wanted} == wanted
-    assert set(given) - set(wanted) == {"max_message_bytes"}
+    bodies = {"max_message_bytes", "max_held_message_bytes", "message_timeout"}  # those of bodies
+    assert set(given) - set(wanted) == {*bodies, "websocket_ping_interval"}

@@ -1,15 +1,10 @@
-"""The application class: JSON errors, limits, turns in the request's own frame, WebSockets."""
+"""The application class: JSON errors, limits, turns in the request's own frame."""
 
 from __future__ import annotations
-
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 import trio
 from http_harness import (
-    Client,
-    Running,
     Watch,
     chunk,
     get,
@@ -18,20 +13,8 @@ from http_harness import (
     request_bytes,
     serving,
     start,
-    wait_set,
 )
 from quart import Response, abort, request
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Event,
-    Ping,
-    Pong,
-    Request,
-    TextMessage,
-)
 
 from trio_agent.server.asgi import ASGISend, TurnApp, TurnResponse
 
@@ -213,92 +196,3 @@ def test_background_tasks_are_refused() -> None:
     app: TurnApp = make_app(Watch())
     with pytest.raises(RuntimeError, match="no background tasks"):
         app.add_background_task(short_turn)
-
-
-class WebSocketClient:
-    """A WebSocket over a raw client."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.connection = WSConnection(ConnectionType.CLIENT)
-        self.events = self.connection.events()
-
-    async def send(self, event: Event) -> None:
-        await self.client.send(self.connection.send(event))
-
-    async def receive(self) -> Event:
-        with trio.fail_after(2):
-            while True:
-                for event in self.connection.events():
-                    return event
-                assert await self.client.more()
-                self.connection.receive_data(self.client.buffer)
-                self.client.buffer = b""
-
-
-@asynccontextmanager
-async def websocket(server: Running, path: str = "/ws") -> AsyncIterator[WebSocketClient]:
-    async with await server.connect() as client:
-        socket = WebSocketClient(client)
-        await socket.send(Request(host="localhost", target=path))
-        assert isinstance(await socket.receive(), AcceptConnection)
-        yield socket
-
-
-async def test_websockets_work() -> None:
-    """Messages in both directions, pings answered, an orderly close, and the view is over."""
-    watch = Watch()
-    async with serving(watch=watch) as server, websocket(server) as socket:
-        await socket.send(TextMessage("hello"))
-        event = await socket.receive()
-        assert isinstance(event, TextMessage)
-        assert event.data == "hello"
-        await socket.send(Ping())
-        assert isinstance(await socket.receive(), Pong)
-        await socket.send(CloseConnection(code=1000))
-        assert isinstance(await socket.receive(), CloseConnection)
-        await wait_set(watch.phase("ws").over)
-        await server.check_alive()
-
-
-async def test_a_websocket_message_over_the_limit_is_refused() -> None:
-    """Code 1009 says that the message was too big."""
-    async with serving(max_message_bytes=1000) as server, websocket(server) as socket:
-        await socket.send(BytesMessage(b"x" * 900))
-        assert isinstance(await socket.receive(), BytesMessage)
-        await socket.send(BytesMessage(b"x" * 1001))
-        event = await socket.receive()
-        assert isinstance(event, CloseConnection)
-        assert event.code == 1009
-
-
-async def test_a_websocket_that_sends_faster_than_it_is_read_waits() -> None:
-    """Many messages wait in the socket; none is lost."""
-    async with serving() as server, websocket(server) as socket, trio.open_nursery() as nursery:
-        nursery.start_soon(send_numbers, socket, 300)
-        for number in range(300):
-            event = await socket.receive()
-            assert isinstance(event, TextMessage)
-            assert event.data.startswith(f"{number} ")
-
-
-async def send_numbers(socket: WebSocketClient, count: int) -> None:
-    for number in range(count):
-        await socket.send(TextMessage(f"{number} " + "x" * 2000))
-
-
-async def test_compression_is_not_negotiated() -> None:
-    """A few kilobytes could inflate to gigabytes: the extension is not accepted."""
-    head = get(
-        "/ws",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: YWJj",
-        "Sec-WebSocket-Extensions: permessage-deflate",
-    )
-    async with serving() as server, await server.connect() as client:
-        await client.send(head)
-        answer = await client.until(b"\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 101")
-        assert b"extensions" not in answer.lower()

@@ -12,9 +12,11 @@ import trio.testing
 from http_harness import Client, Phase, Watch, get, make_app, post, request_bytes, serving, wait_set
 from quart_trio import QuartTrio
 
-from trio_agent.server.connection import Connection, HttpLimits
+from trio_agent.server.connection import Connection
 from trio_agent.server.guard import WorkerContext, protocol_config
+from trio_agent.server.limits import HttpLimits
 from trio_agent.server.replies import plain_error
+from trio_agent.server.websocket_call import MessageRoom
 
 IMMEDIATELY = 0.05
 UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
@@ -32,7 +34,7 @@ PHASES: dict[str, tuple[str, bytes, bytes]] = {
     "behind_an_unread_body": ("silent", post("/silent", b"x" * 200_000), b"first"),
     "websocket": (
         "ws",
-        get("/ws", *UPGRADE, "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: YWJj"),
+        get("/ws", *UPGRADE, "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
         b"\r\n\r\n",
     ),
 }  # fmt: skip
@@ -174,9 +176,10 @@ async def test_a_socket_that_is_closed_here_reads_as_ended() -> None:
     watch = Watch()
     async with serving(make_app(watch), watch=watch) as server, await server.connect() as client:
         sock = client.stream.socket
-        config = protocol_config(max_header_bytes=1000, max_message_bytes=1000, log=logging.getLogger("test"))
+        config = protocol_config(max_header_bytes=1000, log=logging.getLogger("test"))
         context = WorkerContext(None)
-        connection = Connection(client.stream, make_app(watch), config, context, HttpLimits(), plain_error)
+        limits, room = HttpLimits(), MessageRoom(1000)
+        connection = Connection(client.stream, make_app(watch), config, context, limits, room, plain_error)
         number = sock.fileno()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection._receive)

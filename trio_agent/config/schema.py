@@ -120,6 +120,7 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     header_timeout: Seconds = 10.0
     body_timeout: Seconds = 60.0
     idle_timeout: Seconds = 75.0
+    websocket_idle_timeout: Seconds = 900.0
     write_timeout: Seconds = 30.0
     shutdown_grace: SecondsOrZero = 10.0
     cors_origins: Annotated[tuple[Origin, ...], Meta(extra={"rule": rules.no_repeats})] = ()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from quart import Response, request
+from quart import Response, request, websocket
+from werkzeug.datastructures import Headers
 
 from trio_agent.config.binding import is_loopback
 from trio_agent.errors import AgentError
@@ -22,19 +23,27 @@ def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> None
     """
     allowed = frozenset(origins)
 
-    @app.before_request
-    async def check_origin() -> Response | None:
+    def check(headers: Headers) -> bool:
+        """Raise AgentError for a stranger; says whether another origin, that is welcome, calls."""
         if keyless:
-            check_host(request.headers.get("host", ""))
-        origin = request.headers.get("origin")
-        if origin is None or _host_of(origin) == request.headers.get("host"):
-            return None
+            check_host(headers.get("host", ""))
+        origin = headers.get("origin")
+        if origin is None or _host_of(origin) == headers.get("host"):
+            return False
         if origin not in allowed:
             raise AgentError(
                 "origin_not_allowed",
                 f"Pages of {origin[:200]!r} may not call this server. Add the origin to server.cors_origins.",
             )
-        return _preflight() if request.method == "OPTIONS" else None
+        return True
+
+    @app.before_request
+    async def check_origin() -> Response | None:
+        return _preflight() if check(request.headers) and request.method == "OPTIONS" else None
+
+    @app.before_websocket
+    async def check_origin_of_websocket() -> None:
+        check(websocket.headers)  # no browser asks before it opens one: CORS does not know WebSockets
 
     @app.after_request
     async def allow_origin(response: Response) -> Response:

@@ -28,7 +28,7 @@ from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.access import guard_access
 from trio_agent.server.asgi import TurnApp, TurnResponse
 from trio_agent.server.bodies import BodyBudget
-from trio_agent.server.connection import HttpLimits
+from trio_agent.server.limits import HttpLimits
 from trio_agent.server.listen import open_listeners, serve_asgi
 
 Respond = Callable[[Agent, Incoming, Send], Awaitable[None]]
@@ -156,6 +156,9 @@ def http_limits(agent: Agent) -> HttpLimits:
         max_connections=server.max_connections,
         max_header_bytes=server.max_header_bytes,
         max_message_bytes=server.max_request_bytes,
+        max_held_message_bytes=server.max_body_bytes_in_flight,
+        message_timeout=server.body_timeout,
+        websocket_idle_timeout=server.websocket_idle_timeout,
         header_timeout=server.header_timeout,
         idle_timeout=server.idle_timeout,
         write_timeout=server.write_timeout,

@@ -2,7 +2,8 @@
 
 A view returns a `TurnResponse` to take over the request: its `run(send)` does status, headers, body
 and clean-up in one frame, which a client that leaves cancels, whether or not anything was sent. Quart's
-own streaming opens resources in one frame and closes them in another that may never start.
+own streaming opens resources in one frame and closes them in another that may never start. For a
+WebSocket it returns a `SocketResponse`.
 
 Under `serve_asgi` a request costs one task: the server cancels it, and the body is pulled by whoever
 reads it. Under another ASGI server, and Quart's test client, quart-trio's two tasks do the same.
@@ -142,12 +143,102 @@ def _running(response: TurnResponse, outgoing: _Outgoing) -> Awaitable[None]:
     return response.run(outgoing.send)
 
 
+class Socket:
+    """A WebSocket that was accepted, as a face sees it.
+
+    A client that leaves, a limit that is passed and the server's own end cancel whoever uses it. So
+    `receive` raises nothing but cancellation.
+    """
+
+    def __init__(self, receive: Callable[[], Awaitable[bytes | str]], send: ASGISend) -> None:
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> str | bytes:
+        """The next message, waited for; text, or bytes where the client sent a binary one."""
+        return await self._receive()
+
+    async def send(self, text: str) -> None:
+        """Send a text message; returns when the kernel has taken it."""
+        await self._send({"type": "websocket.send", "bytes": None, "text": text})
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye and end the connection. Nothing can be sent or received after that.
+
+        Args:
+            code: of RFC 6455, 7.4.
+            reason: at most 123 bytes of it are sent.
+        """
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+class SocketResponse(TrioResponse):
+    """A WebSocket that is served by a coroutine in the connection's own frame; what its view returns.
+
+    Args:
+        run: called once the WebSocket is accepted; when it returns, the WebSocket is closed in order.
+    """
+
+    def __init__(self, run: Callable[[Socket], Awaitable[None]]) -> None:
+        super().__init__()
+        self.run = run
+
+
 class TurnWebsocketConnection(TrioASGIWebsocketConnection):
-    """One WebSocket. Messages wait in the socket, not in memory, while the view is busy."""
+    """One WebSocket. Messages wait in the socket, not in memory, while the view is busy.
+
+    Replaces quart-trio's two tasks where the server cancels on disconnect.
+    """
+
+    app: TurnApp
 
     def __init__(self, app: QuartTrio, scope: Any) -> None:
         super().__init__(app, scope)
         self.send_channel, self.receive_channel = trio.open_memory_channel[bytes | str](0)
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        if CANCELS_ON_DISCONNECT not in (self.scope.get("extensions") or {}):
+            await super().__call__(receive, send)
+            return
+
+        async def next_message() -> bytes | str:
+            while True:
+                message = await receive()
+                if message["type"] == "websocket.receive":
+                    return cast(
+                        "bytes | str", message["bytes"] if message["text"] is None else message["text"]
+                    )
+
+        websocket = self._create_websocket_from_scope(send)
+        websocket._receive = next_message  # noqa: SLF001 - quart-trio would start a task to fill a channel
+        await self._serve(websocket, next_message, send)
+
+    async def handle_websocket(  # type: ignore[override]  # as quart-trio's own
+        self, nursery: trio.Nursery, websocket: Any, send: Any
+    ) -> None:
+        """Serve beside quart-trio's task that reads."""
+        await self._serve(websocket, self.receive_channel.receive, send)
+        nursery.cancel_scope.cancel()
+
+    async def _serve(self, websocket: Any, receive: Callable[[], Awaitable[bytes | str]], send: Any) -> None:
+        response = await self.app.handle_websocket(websocket)
+        if isinstance(response, SocketResponse):
+            await websocket.accept()
+            run = response.run
+            del response  # the connection may last an hour
+            await run(Socket(receive, send))
+        elif response is not None and not self._accepted:
+            await self._reject(cast("TrioResponse", response), send)
+            return
+        if not self._closed:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _reject(self, response: TrioResponse, send: Any) -> None:
+        headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.items()]
+        kind = "websocket.http.response"
+        body = await response.get_data(as_text=False)
+        await send({"type": f"{kind}.start", "status": response.status_code, "headers": headers})
+        await send({"type": f"{kind}.body", "body": body, "more_body": False})
 
 
 class TurnApp(QuartTrio):
@@ -222,4 +313,4 @@ def _request_path() -> str:
     return websocket.path if has_websocket_context() else ""
 
 
-__all__ = ["ASGIReceive", "ASGISend", "TurnApp", "TurnResponse"]
+__all__ = ["ASGIReceive", "ASGISend", "Socket", "SocketResponse", "TurnApp", "TurnResponse"]

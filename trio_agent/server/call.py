@@ -29,7 +29,6 @@ class Call:
         "_body_ended",
         "_chunk",
         "_closed",
-        "_messages",
         "_over",
         "_park",
         "_room",
@@ -61,7 +60,6 @@ class Call:
         self._over = False
         self._body = bytearray()
         self._body_ended = False
-        self._messages: list[Any] = []
         self._arrived: trio.Event | None = None
         self._room: trio.Event | None = None
 
@@ -77,10 +75,6 @@ class Call:
                 self._body_ended = not message["more_body"]
         elif kind == "http.disconnect":
             self._closed = True
-        else:
-            if kind == "websocket.receive":
-                await self._wait_while(lambda: bool(self._messages))
-            self._messages.append(message)
         if self._arrived is not None:
             self._arrived.set()
 
@@ -105,8 +99,6 @@ class Call:
             await self._arrived.wait()
 
     def _next_message(self) -> Any:
-        if self._messages:
-            return self._messages.pop(0)
         if self._body or self._body_ended:
             # The whole of what is there in one message, however many chunks it came in.
             body, more = bytes(self._body), not self._body_ended
@@ -144,6 +136,5 @@ class Call:
         """Nothing will be received any more: let go of what is queued and of a reader that waits."""
         self._over = True
         self._body.clear()
-        self._messages.clear()
         if self._room is not None:
             self._room.set()

@@ -16,7 +16,6 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import msgspec
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.utils import parse_socket_addr
@@ -24,8 +23,12 @@ from hypercorn.utils import parse_socket_addr
 from .call import Call
 from .failures import describe_errors, log
 from .guard import ASGIApp, Config, ConnectionOver, GuardedProtocol, WorkerContext
+from .limits import HttpLimits
 from .replies import RenderError
 from .sockets import detect_dead_peer, unacknowledged
+from .websocket import WebSocket
+from .websocket_call import MessageRoom, WebSocketCall
+from .websocket_frames import GOING_AWAY, Farewell
 
 READ_BYTES: Final = 65_536
 WRITE_BYTES: Final = 65_536
@@ -36,25 +39,9 @@ between two chunks lets them run anyway, and a pass through the scheduler costs 
 CANCELLED_WRITE_TIMEOUT: Final = 1.0
 """Seconds that a client has to take the bytes which a cancellation finds on their way; then it is reset."""
 READ_AHEAD_BYTES: Final = 65_536
+_SHUTTING_DOWN: Final = Farewell(GOING_AWAY, "the server is shutting down")
 LINGER_TIMEOUT: Final = 2.0
 """Seconds for which input is thrown away after an early answer, so that closing does not destroy it."""
-
-
-class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one server grants its clients. Times are seconds."""
-
-    max_connections: int = 2048
-    """Connections at once. Over it the longest idle one is closed for the new one; if none is idle: 503."""
-    max_header_bytes: int = 65_536
-    """Request line and headers together; more is 431."""
-    max_message_bytes: int = 10 * 1024 * 1024
-    """One WebSocket message; a longer one closes the WebSocket with code 1009."""
-    header_timeout: float = 10.0
-    """From the connection's start, or a later request's first byte, to the end of the headers; then 408."""
-    idle_timeout: float = 75.0
-    """From the end of a response to the first byte of the next request; then the connection is closed."""
-    write_timeout: float = 30.0
-    """For the client to take each 64 KiB of a response; then the connection is reset."""
 
 
 class Connection:
@@ -65,6 +52,7 @@ class Connection:
         app: an ASGI application.
         config, context: of the server, from `guard.py`.
         limits: times and sizes.
+        room: of the server, for WebSocket messages.
         render_error: bodies of errors that have no route.
     """
 
@@ -75,6 +63,7 @@ class Connection:
         config: Config,
         context: WorkerContext,
         limits: HttpLimits,
+        room: MessageRoom,
         render_error: RenderError,
     ) -> None:
         self._stream = stream
@@ -82,10 +71,11 @@ class Connection:
         self._config = config
         self._context = context
         self._limits = limits
+        self._room = room
         self._render_error = render_error
         self._nursery: trio.Nursery
-        self._protocol: GuardedProtocol
-        self._calls: set[Call] = set()
+        self._protocol: GuardedProtocol | None = None
+        self._calls: set[Call | WebSocketCall] = set()
         self._send_lock = trio.Lock()
         self._written_at_once = 0
         self._ahead = bytearray()
@@ -100,18 +90,32 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether closing now would cut no request that has been received."""
+        if self.websocket is not None:
+            return self.websocket.idle
         return not self._in_request and not self._calls
+
+    @property
+    def websocket(self) -> WebSocket | None:
+        """What this connection has become, if it was upgraded."""
+        return self._protocol.websocket if self._protocol is not None else None
 
     def drain(self) -> None:
         """Close now if idle, else as soon as the running request is answered."""
         self._draining = True
-        self.close_if_idle()
+        self.close_if_idle(_SHUTTING_DOWN)
 
-    def close_if_idle(self) -> bool:
-        """Begin to close if no request runs; says whether it does."""
-        if self.idle:
-            self._end()
-        return self.idle
+    def close_if_idle(self, farewell: Farewell) -> bool:
+        """Begin to close if no request runs; says whether it does.
+
+        Args:
+            farewell: what the client of a WebSocket is told.
+        """
+        idle = self.idle
+        if idle and self.websocket is not None:
+            self.websocket.leave(farewell)
+        elif idle:
+            self.end()
+        return idle
 
     def abort(self) -> None:
         """Close at once with RST: drops what the kernel holds for the client, makes blocked writes return."""
@@ -126,11 +130,13 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
-                    self._protocol = self._make_protocol()
-                    await self._read()
+                    self._protocol = protocol = self._make_protocol()
+                    await self._read(protocol)
                     self.ending = True
                     self._cancel_calls()
-                    await self._linger()
+                    if not self._gone:
+                        await protocol.say_farewell()
+                        await self._linger(protocol)
                 finally:
                     self._stream.socket.close()  # also ends a write, which no cancellation reaches
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as errors:
@@ -149,14 +155,15 @@ class Connection:
             self._context,
             client=parse_socket_addr(sock.family, sock.getpeername()),
             server=parse_socket_addr(sock.family, sock.getsockname()),
-            max_header_bytes=self._limits.max_header_bytes,
+            limits=self._limits,
+            room=self._room,
             render_error=self._render_error,
         )
 
     # Reading
 
-    async def _read(self) -> None:
-        """Feed the protocol until the client ends its side, a limit is reached or `_end` was called."""
+    async def _read(self, protocol: GuardedProtocol) -> None:
+        """Feed the protocol until the client ends its side, a limit is reached or `end` was called."""
         while not self.ending:
             if self._ahead:
                 data, self._ahead = bytes(self._ahead), bytearray()
@@ -164,15 +171,17 @@ class Connection:
                 with trio.CancelScope(deadline=self._deadline) as self._waiting:
                     data = await self._receive()
                 if self._waiting.cancelled_caught:
-                    await self._time_out()
-                    return
+                    await self._time_out(protocol)
+                    continue
                 if not data:
                     return
             try:
-                await self._protocol.handle(RawData(data))
+                await protocol.handle(RawData(data))
             except ConnectionOver:
                 return
-            if not self._in_request and not self._in_header and self._protocol.has_partial_request:
+            if protocol.websocket is not None:
+                self._deadline = protocol.websocket.due
+            elif not self._in_request and not self._in_header and protocol.has_partial_request:
                 # Counted from the first byte: later ones do not buy more time.
                 self._in_header = True
                 self._deadline = trio.current_time() + self._limits.header_timeout
@@ -195,9 +204,16 @@ class Connection:
         self._gone = not data
         return data or b""
 
-    async def _time_out(self) -> None:
-        if not self.ending and self._protocol.has_partial_request:
-            await self._protocol.refuse(408)
+    async def _time_out(self, protocol: GuardedProtocol) -> None:
+        """The deadline has passed, or `end` was called."""
+        if protocol.websocket is not None:
+            if not self.ending:
+                await protocol.websocket.on_due()
+            self._deadline = protocol.websocket.due
+            return
+        if not self.ending and protocol.has_partial_request:
+            await protocol.refuse(408)
+        self.ending = True
 
     async def park(self, wake: trio.Event) -> None:
         """Wait in the reading task for `wake`, and watch for the client's end meanwhile.
@@ -228,13 +244,31 @@ class Connection:
     async def spawn_app(
         self, app: ASGIApp, config: Config, scope: Any, send: Callable[[Any], Awaitable[None]]
     ) -> Callable[[Any], Awaitable[None]]:
+        assert self._protocol is not None  # noqa: S101 - it is what calls
         call = Call(self.park, self._protocol.send_continue, send, self._protocol.chunk, self._write)
+        self._start(call, app, scope)
+        return call.put
+
+    def spawn_websocket(
+        self, app: ASGIApp, scope: Any, send: Callable[[Any], Awaitable[None]]
+    ) -> WebSocketCall:
+        call = WebSocketCall(self.park, self._websocket_asks, self._room, send)
+        self._start(call, app, scope)
+        return call
+
+    def _start(self, call: Call | WebSocketCall, app: ASGIApp, scope: Any) -> None:
         scope["extensions"][CANCELS_ON_DISCONNECT] = {}
         self._calls.add(call)
         self._nursery.start_soon(self._run_app, call, app, scope)
-        return call.put
 
-    async def _run_app(self, call: Call, app: ASGIApp, scope: Any) -> None:
+    def _websocket_asks(self) -> None:
+        """The application wants the next message: the moment to end it, and to count its idle time."""
+        if self._draining:
+            self.close_if_idle(_SHUTTING_DOWN)
+        elif self.websocket is not None and self._waiting is not None:
+            self._waiting.deadline = self.websocket.due
+
+    async def _run_app(self, call: Call | WebSocketCall, app: ASGIApp, scope: Any) -> None:
         try:
             with call.scope:
                 await app(scope, call.receive, call.send)
@@ -246,7 +280,7 @@ class Connection:
         if not call.scope.cancelled_caught:
             await call.end()
         if self._draining:
-            self.close_if_idle()
+            self.close_if_idle(_SHUTTING_DOWN)
 
     def _cancel_calls(self) -> None:
         for call in self._calls:
@@ -260,14 +294,15 @@ class Connection:
             if event.data:
                 await self._write(event.data)
         elif isinstance(event, Closed):
-            self._end()
+            self.end()
         elif isinstance(event, Updated):
             self._in_request, self._in_header = not event.idle, False
             self._deadline = trio.current_time() + self._limits.idle_timeout if event.idle else math.inf
             if self._waiting is not None:
                 self._waiting.deadline = self._deadline
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Begin to close: nothing more is read, and what runs is cancelled."""
         self.ending = True
         if self._waiting is not None:
             self._waiting.cancel()
@@ -337,12 +372,12 @@ class Connection:
         except OSError:
             return view  # full, or broken: the next attempt tells
 
-    async def _linger(self) -> None:
+    async def _linger(self, protocol: GuardedProtocol) -> None:
         """After an answer that came before the request was whole: read on, else the client may lose it.
 
         Closing with unread input makes the kernel send RST, which throws away what the client has not read.
         """
-        if self._gone or self._draining or not self._protocol.input_open:
+        if self._draining or not protocol.input_open:
             return
         with trio.move_on_after(LINGER_TIMEOUT):
             async with self._send_lock:

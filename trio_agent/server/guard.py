@@ -31,14 +31,18 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.events import Request as StreamRequest
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from .refusal import refusal, without_websocket_extensions
+from .limits import HttpLimits
+from .refusal import asks_for_websocket, is_good_handshake, refusal
 from .replies import RenderError, render, with_security_headers
+from .websocket import Owner as WebSocketOwner
+from .websocket import WebSocket
+from .websocket_call import MessageRoom
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -53,11 +57,11 @@ _LEANED_ON: Final[Mapping[type, frozenset[str]]] = {
         "can_read config connection context handle keep_alive_requests send stream stream_send"
     ),
     HTTPStream: _names("app_put closed state"),
-    WSStream: _names("app_put closed handshake state"),
+    H11WSConnection: _names("our_state receive_data send trailing_data their_state"),
     WorkerContext: _names("event_class mark_request terminated"),
     Config: _names(
         "accesslog alpn_protocols errorlog h11_max_incomplete_size include_server_header log "
-        "keep_alive_max_requests response_headers websocket_max_message_size websocket_ping_interval"
+        "keep_alive_max_requests response_headers"
     ),
 }
 
@@ -96,7 +100,7 @@ def _assigned_names(owner: type) -> set[str]:
 check_leaned_on()
 
 
-def protocol_config(*, max_header_bytes: int, max_message_bytes: int, log: logging.Logger) -> Config:
+def protocol_config(*, max_header_bytes: int, log: logging.Logger) -> Config:
     """A hypercorn configuration for one server: HTTP/1.1 over sockets that are already open.
 
     The access log stays off: hypercorn's copies the environment and the `Authorization` header.
@@ -108,8 +112,6 @@ def protocol_config(*, max_header_bytes: int, max_message_bytes: int, log: loggi
     config.include_server_header = False
     config.h11_max_incomplete_size = max_header_bytes
     config.keep_alive_max_requests = sys.maxsize
-    config.websocket_max_message_size = max_message_bytes
-    config.websocket_ping_interval = None
     return config
 
 
@@ -123,7 +125,7 @@ class ConnectionOver(Exception):  # noqa: N818 - not an error: unwinds hypercorn
     """Raised into the task that reads, where the connection has ended while that task was parked."""
 
 
-class Owner(Protocol):
+class Owner(WebSocketOwner, Protocol):
     """What a protocol needs from its connection."""
 
     @property
@@ -177,7 +179,8 @@ class GuardedProtocol(H11Protocol):
         config: from `protocol_config`, shared by the connections of one server.
         context: shared by the connections of one server; `start_draining` marks it.
         client, server: addresses for the ASGI scope, `None` for other than IP sockets.
-        max_header_bytes: limit on request line and headers together.
+        limits: sizes and times.
+        room: of the server, for WebSocket messages.
         render_error: makes the body of an error that has no route.
     """
 
@@ -190,7 +193,8 @@ class GuardedProtocol(H11Protocol):
         *,
         client: tuple[str, int] | None,
         server: tuple[str, int] | None,
-        max_header_bytes: int,
+        limits: HttpLimits,
+        room: MessageRoom,
         render_error: RenderError,
     ) -> None:
         super().__init__(
@@ -205,11 +209,16 @@ class GuardedProtocol(H11Protocol):
             owner.on_event,
         )
         self.can_read = cast("Any", _ReadGate(owner))
-        self._max_header_bytes = max_header_bytes
+        self._owner = owner
+        self._limits = limits
+        self._room = room
         self._render_error = render_error
         self._method = b""
         self._error_sent = False
         self._chunked = False
+        self._error_headers: list[tuple[bytes, bytes]] = []
+        self.websocket: WebSocket | None = None
+        """What the connection has become, once an upgrade was asked for in the right way."""
 
     @property
     def has_partial_request(self) -> bool:
@@ -218,7 +227,9 @@ class GuardedProtocol(H11Protocol):
 
     @property
     def input_open(self) -> bool:
-        """Whether the client may still be sending a request that is already answered."""
+        """Whether the client may still be sending, though it has been answered."""
+        if self.websocket is not None:
+            return self.websocket.accepted
         return self.connection.their_state in {h11.SEND_BODY, h11.ERROR}
 
     async def refuse(self, status: int) -> None:
@@ -227,17 +238,19 @@ class GuardedProtocol(H11Protocol):
             await self._send_error_response(status)
         await self.send(Closed())
 
+    async def say_farewell(self) -> None:
+        """Tell a WebSocket's client why the connection ends; nothing more is sent after that."""
+        frame = b"" if self.websocket is None else self.websocket.last_frame()
+        if frame:
+            await self.send(RawData(frame))
+
     async def send_continue(self) -> None:
         """Tell a client that asked (`Expect: 100-continue`) to send its body now."""
         if self.connection.they_are_waiting_for_100_continue:
             await super()._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
     async def handle(self, event: Event) -> None:
-        if (
-            isinstance(event, RawData)
-            and isinstance(self.stream, WSStream)
-            and not self.stream.handshake.accepted
-        ):
+        if isinstance(event, RawData) and self.websocket is not None and not self.websocket.accepted:
             raise ConnectionOver  # RFC 6455, 4.1: a client waits for the handshake before it sends
         await super().handle(event)
 
@@ -260,7 +273,7 @@ class GuardedProtocol(H11Protocol):
             self._chunked = self._will_be_chunked(event)
         if not (self._error_sent and isinstance(event, EndBody)):
             await super().stream_send(event)
-        if isinstance(event, EndBody) and isinstance(self.stream, WSStream):
+        if isinstance(event, EndBody) and self.websocket is not None:
             # An HTTP answer to an upgrade ends the connection; hypercorn would keep it open for ever.
             await self.send(Closed())
 
@@ -284,20 +297,53 @@ class GuardedProtocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         self._method = request.method
-        status = refusal(request, self._max_header_bytes)
+        status = refusal(request, self._limits.max_header_bytes)
         if status:
             await self.refuse(status)
             return
+        if not asks_for_websocket(request):
+            await super()._create_stream(request)
+            return
         early_data = bool(self.connection.trailing_data[0])
-        if early_data and any(name == b"sec-websocket-key" for name, _ in request.headers):
+        if early_data or not is_good_handshake(request):
+            self._error_headers = [(b"sec-websocket-version", b"13")]  # RFC 6455, 4.4
             await self.refuse(400)
             return
-        await super()._create_stream(without_websocket_extensions(request))
+        await self._open_websocket(request)
+
+    async def _open_websocket(self, request: h11.Request) -> None:
+        self.websocket = WebSocket(
+            self._owner,
+            self.app,
+            self._limits,
+            self._room,
+            scope={
+                "scheme": "ws",
+                "root_path": "",
+                "client": self.client,
+                "server": self.server,
+                "state": {},
+            },
+            send=self.stream_send,
+        )
+        self.stream = cast("Any", self.websocket)
+        self.connection = H11WSConnection(cast("h11.Connection", self.connection))
+        await self.websocket.handle(
+            StreamRequest(
+                stream_id=STREAM_ID,
+                headers=list(request.headers),
+                http_version=request.http_version.decode(),
+                method="GET",
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
 
     async def _send_error_response(self, status_code: int) -> None:
         body, headers = render(self._render_error, status_code)
         length = (b"content-length", b"%d" % len(body))
-        ours = [length, (b"connection", b"close"), *self.config.response_headers("h11")]
+        close = (b"connection", b"close")
+        ours = [length, close, *self._error_headers, *self.config.response_headers("h11")]
         # A request whose line could not be read has no method: h11 is then still idle.
         no_body = self._method == b"HEAD" and self.connection.our_state is not h11.IDLE
         events: list[Any] = [

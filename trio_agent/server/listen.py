@@ -15,10 +15,13 @@ from typing import Final
 
 import trio
 
-from .connection import Connection, HttpLimits
+from .connection import Connection
 from .failures import log
 from .guard import ASGIApp, WorkerContext, protocol_config, start_draining
+from .limits import HttpLimits
 from .replies import RenderError, plain_error, raw_response, render
+from .websocket_call import MessageRoom
+from .websocket_frames import TRY_LATER, Farewell
 
 LAST_WORDS_TIMEOUT: Final = 1.0
 """Seconds after the grace period in which turns may write their terminal events."""
@@ -27,6 +30,7 @@ ACCEPT_PAUSE: Final = 0.1
 MAX_REFUSALS: Final = 64
 """Clients over the connection limit that are told so at the same time; more are reset without a word."""
 REFUSAL_TIMEOUT: Final = 1.0
+_NO_ROOM: Final = Farewell(TRY_LATER, "the server has no room for more connections")
 
 
 class ListenError(Exception):
@@ -151,9 +155,8 @@ class _Server:
         self._app = app
         self._limits = limits
         self._render_error = render_error
-        self._config = protocol_config(
-            max_header_bytes=limits.max_header_bytes, max_message_bytes=limits.max_message_bytes, log=log
-        )
+        self._config = protocol_config(max_header_bytes=limits.max_header_bytes, log=log)
+        self._room = MessageRoom(limits.max_held_message_bytes)
         self._context = WorkerContext(None)
         self._connections: dict[Connection, None] = {}
         self._refusals = 0
@@ -184,8 +187,8 @@ class _Server:
                 stream.socket.close()
 
     def _start(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
-        app, config, context = self._app, self._config, self._context
-        connection = Connection(stream, app, config, context, self._limits, self._render_error)
+        app, config, context, room = self._app, self._config, self._context, self._room
+        connection = Connection(stream, app, config, context, self._limits, room, self._render_error)
         self._connections[connection] = None
         nursery.start_soon(self._run, connection)
 
@@ -198,8 +201,14 @@ class _Server:
                 self._empty.set()
 
     def _close_an_idle_one(self) -> bool:
-        """Make room: end the connection that was opened first among those without a request."""
-        return any(connection.close_if_idle() for connection in self._connections if not connection.ending)
+        """Make room: end the connection that was opened first among those without a request.
+
+        A WebSocket that waits for its next message is the last choice: its client has to connect anew.
+        """
+        open_ones = [connection for connection in self._connections if not connection.ending]
+        upgraded = [connection for connection in open_ones if connection.websocket is not None]
+        plain = [connection for connection in open_ones if connection.websocket is None]
+        return any(connection.close_if_idle(_NO_ROOM) for connection in [*plain, *upgraded])
 
     async def _refuse(self, stream: trio.SocketStream) -> None:
         body, headers = render(self._render_error, 503)

@@ -1,7 +1,9 @@
-"""Requests that h11 lets pass and this server does not, and what is taken out of those that pass. Pure."""
+"""Requests that h11 lets pass and this server does not, and those that ask for a WebSocket. Pure."""
 
 from __future__ import annotations
 
+from base64 import b64decode
+from typing import Final
 from urllib.parse import urlsplit
 
 import h11
@@ -41,14 +43,37 @@ def _is_path(method: bytes, target: bytes) -> bool:
         return False
 
 
-def without_websocket_extensions(request: h11.Request) -> h11.Request:
-    """The request, offering no WebSocket extension.
-
-    Compression is the only one, hypercorn always accepts it, and inflates without a limit.
-    """
-    headers = [(name, value) for name, value in request.headers if name != b"sec-websocket-extensions"]
-    if len(headers) == len(request.headers):
-        return request
-    return h11.Request(
-        method=request.method, target=request.target, headers=headers, http_version=request.http_version
+def asks_for_websocket(request: h11.Request) -> bool:
+    """Whether this is an upgrade to WebSocket. In HTTP/1.0 there are none (RFC 9110, 7.8)."""
+    return (
+        request.method == b"GET"
+        and request.http_version == b"1.1"
+        and b"upgrade" in _tokens(request, b"connection")
+        and b"websocket" in _tokens(request, b"upgrade")
     )
+
+
+def is_good_handshake(request: h11.Request) -> bool:
+    """Whether an upgrade to WebSocket is as RFC 6455, 4.2.1 wants it: the version, one key, and no body."""
+    values = {name: [value for other, value in request.headers if other == name] for name in _HANDSHAKE}
+    return (
+        values[b"sec-websocket-version"] == [b"13"]
+        and [len(_decoded(key)) for key in values[b"sec-websocket-key"]] == [16]
+        and values[b"content-length"] in ([], [b"0"])
+        and not values[b"transfer-encoding"]
+    )
+
+
+_HANDSHAKE: Final = (b"sec-websocket-version", b"sec-websocket-key", b"content-length", b"transfer-encoding")
+
+
+def _tokens(request: h11.Request, field: bytes) -> set[bytes]:
+    lists = [value.lower().split(b",") for name, value in request.headers if name == field]
+    return {token.strip() for tokens in lists for token in tokens}
+
+
+def _decoded(key: bytes) -> bytes:
+    try:
+        return b64decode(key, validate=True)
+    except ValueError:
+        return b""
