@@ -145,6 +145,30 @@ def test_messages_and_its_count_answer_as_soon(
         assert len(answer.content) < 3000
 
 
+@pytest.mark.parametrize("row", BODIES, ids=[row[0] for row in BODIES])
+def test_responses_answers_as_soon(
+    served: Served, row: tuple[str, bytes, int, str | None, str | None]
+) -> None:
+    """The same over Responses, whose conversation stands in `input`."""
+    _, body, status, code, param = row
+    body = body.replace(b'"messages":', b'"input":').replace(b'"messages"', b'"input"')
+    began = time.monotonic()
+    answer = served.client.post("/v1/responses", content=body)
+    assert time.monotonic() - began < 3.0
+    if status == 200:
+        assert answer.status_code in (200, 400), answer.text[:300]  # tools are told in another way here
+        return
+    assert answer.status_code == status, answer.text[:300]
+    # A message without content is wrong here too before it is one too many.
+    wanted = "invalid_request" if b'{"role":"user"}' in body else code
+    assert answer.json()["error"]["code"] == wanted
+    if wanted == code and param != "seed":  # which is no field of this format, and is read as any value
+        assert answer.json()["error"]["param"] == (
+            None if param is None else param.replace("messages", "input")
+        )
+    assert len(answer.content) < 3000
+
+
 def test_memory_stays_bounded(served: Served) -> None:
     """The largest requests, taken and not taken, again and again: the process does not grow."""
     bodies = [
