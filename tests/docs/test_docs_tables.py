@@ -29,6 +29,7 @@ from trio_agent.statemachine.failure import FailureKind
 from trio_agent.store.schema import load_migrations
 from trio_agent.wire.chat_request import ChatRequest
 from trio_agent.wire.messages_request import MessagesRequest
+from trio_agent.wire.responses_request import CreateResponse
 
 ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
 MODULES = set(ENTRY_POINTS["trio_agent.providers"])
@@ -73,6 +74,12 @@ def test_every_field_of_a_messages_request_is_explained() -> None:
     """The same over Messages."""
     fields = [word for row in table(DOCS / "messages.md", "field") for word in code_words(row[0])]
     assert sorted(fields) == sorted(MessagesRequest.__struct_fields__)
+
+
+def test_every_field_of_a_responses_request_is_explained() -> None:
+    """The same over Responses."""
+    fields = [word for row in table(DOCS / "responses.md", "field") for word in code_words(row[0])]
+    assert sorted(fields) == sorted(CreateResponse.__struct_fields__)
 
 
 def test_the_table_of_modules_is_complete_and_right() -> None:
