@@ -94,6 +94,11 @@ TURNS: list[tuple[str, list[fx.Output], list[dict[str, Any]]]] = [
      [thought(), thought(), thought(), message("Hi")]),
     ("facts of a message that only its model knows",
      [fx.SendText("Hi"), fx.SendReasoningData('{"phase":"x"}', "p/m")], [message("Hi")]),
+    ("phases", [fx.SendText("Hm"), fx.SendReasoningData('{"type":"message","phase":"commentary"}', "p/m"),
+                fx.SendToolCall(0, "c", "weather"), fx.SendText("Hi"),
+                fx.SendReasoningData('{"type":"message","id":"m","phase":"final_answer"}', "p/m")],
+     [message("Hm") | {"phase": "commentary"}, call("c", "weather", ""),
+      message("Hi") | {"phase": "final_answer"}]),
     ("a call", [fx.SendToolCall(0, "c", "weather"), fx.SendToolArguments(0, '{"city":'),
                 fx.SendToolArguments(0, '"Rome"}')], [call("c", "weather", '{"city":"Rome"}')]),
     ("a call without arguments", [fx.SendToolCall(0, "c", "weather")], [call("c", "weather", "")]),
@@ -192,7 +197,7 @@ def test_encrypted_reasoning_is_shown_on_demand_and_kept_in_any_case() -> None:
     outputs = [fx.SendReasoning("why"), fx.SendReasoningSignature("sig", "p/m"),
                fx.SendRedactedReasoning("x=", "p/m"), fx.SendReasoning("sum"), fx.SendReasoningEnd(),
                fx.SendReasoningData('{"id":"rs_1"}', "q/n"), fx.SendText("Hi"),
-               fx.SendReasoningData('{"phase":"final"}', "q/n")]  # fmt: skip
+               fx.SendReasoningData('{"type":"message","id":"m","phase":"final_answer"}', "q/n")]  # fmt: skip
     whole = [*BEGIN, *outputs, finish()]
     asked = response_of(written(msgspec.structs.replace(HEAD, encrypted=True), whole))
     tokens = [item["encrypted_content"] for item in asked["output"] if item["type"] == "reasoning"]
@@ -201,7 +206,7 @@ def test_encrypted_reasoning_is_shown_on_demand_and_kept_in_any_case() -> None:
         ((Thinking("why", "sig"),), "p/m"),
         ((RedactedThinking("x="),), "p/m"),
         ((Thinking("sum"), ProviderReasoning('{"id":"rs_1"}')), "q/n"),
-        ((ProviderReasoning('{"phase":"final"}'),), "q/n"),
+        ((ProviderReasoning('{"type":"message","id":"m","phase":"final_answer"}'),), "q/n"),
     ]
     plain = Output(HEAD, streamed=False)
     plain.write(whole, at=AT)

@@ -201,6 +201,21 @@ MESSAGES: list[tuple[str, tuple[Message, ...], list[Any]]] = [
         [message("assistant", "Yes", phase="final_answer")],
     ),
     (
+        "a message's facts that come back in two pieces",
+        (
+            answer(
+                Text("Look"),
+                ProviderReasoning('{"type":"message","phase":"commentary"}'),
+                ProviderReasoning('{"type":"message","id":"msg_1","phase":"commentary"}'),
+                Text("Yes"),
+            ),
+        ),
+        [
+            message("assistant", [words("Look")], id="msg_1", status="completed", phase="commentary"),
+            message("assistant", "Yes"),
+        ],
+    ),
+    (
         "two messages of one answer",
         (
             answer(

@@ -82,6 +82,7 @@ class OpenMessage(OpenItem):
 
     def __init__(self, write: EventWriter, response_id: str, index: int) -> None:
         super().__init__(write, response_id, index)
+        self.phase: str | None = None
         self._parts: list[_Part] = []
         self._kind: PartKind | None = None
         self._words: list[str] = []
@@ -124,7 +125,10 @@ class OpenMessage(OpenItem):
         return self._close_part()
 
     def shown(self, *, full: bool = False) -> items.MessageItem:
-        return items.MessageItem(self.id, self.status, [part.shown() for part in self._parts])
+        content = [part.shown() for part in self._parts]
+        return items.MessageItem(
+            self.id, self.status, content, phase=UNSET if self.phase is None else self.phase
+        )
 
 
 class OpenReasoning(OpenItem):

@@ -26,7 +26,7 @@ from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import ProviderReasoning, RedactedThinking
 from trio_agent.wire import responses_object as wire
 from trio_agent.wire.responses_events import EventWriter
-from trio_agent.wire.responses_items import OutputItem
+from trio_agent.wire.responses_items import OutputItem, facts_of
 from trio_agent.wire.responses_tools import ToolNames
 
 
@@ -188,12 +188,24 @@ class Output:
                 block.keep(RedactedThinking(data), origin)
             case fx.SendReasoningData(data, origin):
                 if block is None:
-                    if not self.head.encrypted and (self._current is not None or self._calls):
-                        # It belongs to words or calls, and the client would see a thought without content.
+                    if self._is_shown(data) or not (self.head.encrypted or self._nothing_is_open()):
                         return b""
                     opening, block = self._begin_reasoning()
                 block.keep(ProviderReasoning(data), origin)
         return opening + self._close_current()
+
+    def _is_shown(self, data: str) -> bool:
+        """Show what belongs to the open message, where the format has a place for it; whether that is all."""
+        message = self._current
+        facts = facts_of(data)
+        if facts is None or type(message) is not OpenMessage:
+            return False
+        message.phase = facts.phase
+        return facts.id is None
+
+    def _nothing_is_open(self) -> bool:
+        """Else reasoning that only machines can read is about words or calls, and no thought of its own."""
+        return self._current is None and not self._calls
 
     def _begin_reasoning(self) -> tuple[bytes, OpenReasoning]:
         block = OpenReasoning(

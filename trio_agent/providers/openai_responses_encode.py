@@ -179,11 +179,19 @@ def _answer(parts: Sequence[Part]) -> list[Item | Raw]:
     """The items of one answer. Words are held until it is known which message they belong to."""
     items: list[Item | Raw] = []
     words: list[Text | Refusal] = []
+    said: tuple[Sequence[Text | Refusal], _Kept] | None = None  # the message at the end of the items
 
     def say(facts: _Kept = _NOTHING_KEPT) -> None:
+        nonlocal said
         if words:
             items.append(_message(words, facts))
+            said = ([*words], facts)
             words.clear()
+        elif said is not None and facts.type == "message":
+            # A client may give back in two pieces what was kept as one.
+            known = _Kept("message", said[1].id or facts.id, said[1].phase or facts.phase)
+            items[-1] = _message(said[0], known)
+            said = (said[0], known)
 
     for part in parts:
         match part:
@@ -193,6 +201,7 @@ def _answer(parts: Sequence[Part]) -> list[Item | Raw]:
             case ToolCall():
                 say()
                 items.append(_call(part))
+                said = None
             case ProviderReasoning(data=data):
                 facts = _kept(data)
                 if facts.type == "message":
@@ -200,6 +209,7 @@ def _answer(parts: Sequence[Part]) -> list[Item | Raw]:
                 elif facts.type == "reasoning":
                     say()
                     items.append(Raw(data.encode()))
+                    said = None
             case _:
                 pass
     say()

@@ -9,13 +9,35 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-SERVER_LABEL: Final = "trio-agent"
+from trio_agent.wire.responses_input import SERVER_LABEL
 
 ItemStatus: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed"]
 
 _RESPONSE_PREFIX: Final = "resp_"
+_PHASES: Final = frozenset({"commentary", "final_answer"})
+
+
+class MessageFacts(Struct, frozen=True):
+    """What a provider that speaks this format keeps of a message beside its words."""
+
+    type: str = ""
+    id: str | None = None
+    phase: str | None = None
+
+
+_decode_facts = msgspec.json.Decoder(MessageFacts).decode
+
+
+def facts_of(data: str) -> MessageFacts | None:
+    """The facts of a message that a provider wants back, if these are facts of one."""
+    try:
+        facts = _decode_facts(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return facts if facts.type == "message" and (facts.phase is None or facts.phase in _PHASES) else None
 
 
 class TextPart(Struct, frozen=True, tag_field="type", tag="output_text"):
@@ -33,10 +55,13 @@ class SummaryPart(Struct, frozen=True, tag_field="type", tag="summary_text"):
 
 
 class MessageItem(Struct, frozen=True, tag_field="type", tag="message"):
+    """The model's words. `phase` is `commentary` or `final_answer`, where its model says so."""
+
     id: str
     status: ItemStatus
     content: list[TextPart | RefusalPart]
     role: str = "assistant"
+    phase: str | UnsetType = UNSET
 
 
 class ReasoningItem(Struct, frozen=True, tag_field="type", tag="reasoning"):
