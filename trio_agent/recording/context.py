@@ -72,17 +72,13 @@ class TracedContext(TurnContext):
         self._request: lines.Request | lines.Embedded | None = None
         self._call: TracedCall | None = None
         self._stopping = False
-        self._leaving = False
+        self.is_leaving = False
+        """Whether the turn is being cancelled."""
         self._out_of_time = False
         """Whether the machine was told of the end of its time. That it is left on that account is no news."""
         self._store: TracedStore | None = None
         self._aside: list[tuple[Line, int]] = []
         """What happened beside the turn while it was at work: it stands behind what the turn did."""
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether the turn is being cancelled."""
-        return self._leaving
 
     def upstream(self, inner: httpx.AsyncBaseTransport, call: TracedCall) -> httpx.AsyncBaseTransport:
         """What really answers a call's requests: the provider's own transport."""
@@ -166,11 +162,11 @@ class TracedContext(TurnContext):
             case ev.HostToolsReturned(results, at):
                 for result in results:
                     trace.add(lines.HostReturned(t=trace.since(at), result=plain(result)))
-            case ev.Cancel(reason) if not self._leaving:
+            case ev.Cancel(reason) if not self.is_leaving:
                 self.leaving(event, told=reason != "client_disconnected")
             case ev.Cancel() | ev.ServerFailed():
                 pass
-            case _ if type(event) in _TIMERS and not self._leaving:
+            case _ if type(event) in _TIMERS and not self.is_leaving:
                 self._out_of_time = type(event) in _LAST_TIMERS
                 trace.add(lines.TimerFired(t=trace.now(), timer=_TIMERS[type(event)]))
             case _:
@@ -189,9 +185,9 @@ class TracedContext(TurnContext):
                     self._call.stop()
 
     def leaving(self, event: ev.Event, *, told: bool) -> None:
-        if self._leaving:
+        if self.is_leaving:
             return
-        self._leaving = True
+        self.is_leaving = True
         self.freed()
         trace = self.trace
         match event:

@@ -145,7 +145,11 @@ class Trace:
         if self._writing is None:
             self._writing = len(self.lines)
             self._settled_size = self.size
-        self.add(line, size)
+        # As `add` does: this is for every chunk.
+        self.lines.append(line)
+        self.size += size
+        if self.size >= self._announce_at:
+            self._announce()
 
     @property
     def is_writing(self) -> bool:
