@@ -1,7 +1,7 @@
 """The load: a process that opens streams, checks every answer, and prints what it saw as one JSON line.
 
 python -m benchmarks.client one-by-one PORT COUNT           latencies of short answers on one connection
-python -m benchmarks.client parallel PORT STREAMS PLAN      streams at once, each by the plan
+python -m benchmarks.client parallel PORT STREAMS PLAN FACE streams at once, each by the plan
 python -m benchmarks.client hold PORT STREAMS               open and silent until standard input ends
 """
 
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import sys
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from benchmarks.faces import BY_NAME, CHAT, Face
 from benchmarks.plan import Plan
-from benchmarks.upstream import MODEL
 
 API_KEY = "sk-benchmarks-0123456789abcdef"
 """Sent to every server; those that ask for a key are started with this one."""
@@ -25,17 +25,16 @@ API_KEY = "sk-benchmarks-0123456789abcdef"
 OPENING = 20
 OPENING_SECONDS = 45.0
 
-_CONTENT = re.compile(rb'"content": ?"[^"]')
-
 
 class BadAnswerError(Exception):
     """An answer was not what the plan said; its figures would mean nothing."""
 
 
 class Stream(asyncio.Protocol):
-    """One client connection, one request at a time."""
+    """One client connection, one request at a time, of one format."""
 
-    def __init__(self) -> None:
+    def __init__(self, face: Face = CHAT) -> None:
+        self._face = face
         self._transport: asyncio.Transport
         self._got = bytearray()
         self._begun = False
@@ -60,7 +59,7 @@ class Stream(asyncio.Protocol):
             if not self._got.startswith(b"HTTP/1.1 200"[: len(self._got)]):
                 self._transport.abort()
                 return
-            if _CONTENT.search(self._got) is None:
+            if self._face.first.search(self._got) is None:
                 return
             self._begun = True
             assert self._first is not None
@@ -68,8 +67,9 @@ class Stream(asyncio.Protocol):
         if data.endswith(b"0\r\n\r\n") and self._whole is not None:
             self._whole.set_result(now)
 
-    def ask(self, request: bytes) -> tuple[float, Awaitable[float], Awaitable[float]]:
+    def ask(self, port: int, plan: Plan) -> tuple[float, Awaitable[float], Awaitable[float]]:
         """Send a request; returns when, and what will be the times of first content and end."""
+        request = request_for(port, plan, self._face)
         loop = asyncio.get_running_loop()
         self._got.clear()
         self._begun = False
@@ -83,11 +83,10 @@ class Stream(asyncio.Protocol):
         body = bytes(self._got).partition(b"\r\n\r\n")[2]
         text, done = "", False
         for line in unchunked(body).split(b"\n"):
-            if line == b"data: [DONE]":
+            if line == self._face.last:
                 done = True
             elif line.startswith(b"data: "):
-                for choice in json.loads(line[6:]).get("choices", ()):
-                    text += choice["delta"].get("content") or ""
+                text += self._face.text(json.loads(line[6:]))
         if text != plan.text() or not done:
             raise BadAnswerError(
                 f"{len(text)} of {len(plan.text())} characters came, done={done}: {text[-40:]!r}"
@@ -112,34 +111,27 @@ def unchunked(body: bytes) -> bytes:
         at = line_end + 2 + size + 2
 
 
-def request_for(port: int, plan: Plan) -> bytes:
-    body = json.dumps(
-        {
-            "model": MODEL,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "messages": [{"role": "user", "content": plan.prompt()}],
-        }
-    ).encode()
+def request_for(port: int, plan: Plan, face: Face) -> bytes:
+    body = json.dumps(face.body(plan.prompt())).encode()
     return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nauthorization: Bearer %b\r\n"
+        b"POST %b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nauthorization: Bearer %b\r\n"
         b"content-type: application/json\r\naccept: */*\r\ncontent-length: %d\r\n\r\n%b"
-        % (port, API_KEY.encode(), len(body), body)
+        % (face.path.encode(), port, API_KEY.encode(), len(body), body)
     )
 
 
-async def connect(port: int) -> Stream:
-    _, protocol = await asyncio.get_running_loop().create_connection(Stream, "127.0.0.1", port)
+async def connect(port: int, face: Face = CHAT) -> Stream:
+    loop = asyncio.get_running_loop()
+    _, protocol = await loop.create_connection(partial(Stream, face), "127.0.0.1", port)
     return protocol
 
 
 async def one_by_one(port: int, count: int) -> dict[str, Any]:
     plan = Plan()
-    request = request_for(port, plan)
     stream = await connect(port)
     first_s: list[float] = []
     for _ in range(count):
-        sent, first, whole = stream.ask(request)
+        sent, first, whole = stream.ask(port, plan)
         first_s.append(await first - sent)
         await whole
         stream.check(plan)
@@ -147,10 +139,10 @@ async def one_by_one(port: int, count: int) -> dict[str, Any]:
     return {"first_s": first_s}
 
 
-async def parallel(port: int, streams: int, plan: Plan) -> dict[str, Any]:
+async def parallel(port: int, streams: int, plan: Plan, face: Face = CHAT) -> dict[str, Any]:
     plans = [replace(plan, phase_us=plan.every_us * each // streams) for each in range(streams)]
-    opened = [await connect(port) for _ in plans]
-    asked = [stream.ask(request_for(port, each)) for stream, each in zip(opened, plans, strict=True)]
+    opened = [await connect(port, face) for _ in plans]
+    asked = [stream.ask(port, each) for stream, each in zip(opened, plans, strict=True)]
     began = min(sent for sent, _, _ in asked)
     ended = [await whole for _, _, whole in asked]
     for stream, each in zip(opened, plans, strict=True):
@@ -160,13 +152,13 @@ async def parallel(port: int, streams: int, plan: Plan) -> dict[str, Any]:
 
 
 async def hold(port: int, streams: int) -> dict[str, Any]:
-    request = request_for(port, Plan(hold=1))
+    plan = Plan(hold=1)
     opened: list[Stream] = []
     try:
         async with asyncio.timeout(OPENING_SECONDS):
             while len(opened) < streams:
                 some = [await connect(port) for _ in range(min(OPENING, streams - len(opened)))]
-                for first in [stream.ask(request)[1] for stream in some]:
+                for first in [stream.ask(port, plan)[1] for stream in some]:
                     await first
                 opened += some
     except TimeoutError:
@@ -180,12 +172,12 @@ async def hold(port: int, streams: int) -> dict[str, Any]:
     return {"closed": len(opened)}
 
 
-def main(mode: str, port: str, count: str, prompt: str = "") -> None:
+def main(mode: str, port: str, count: str, prompt: str = "", face: str = CHAT.name) -> None:
     match mode:
         case "one-by-one":
             result = asyncio.run(one_by_one(int(port), int(count)))
         case "parallel":
-            result = asyncio.run(parallel(int(port), int(count), Plan.parse(prompt)))
+            result = asyncio.run(parallel(int(port), int(count), Plan.parse(prompt), BY_NAME[face]))
         case "hold":
             result = asyncio.run(hold(int(port), int(count)))
         case _:

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.client import API_KEY
+from benchmarks.faces import CHAT, FACES, Face
 from benchmarks.plan import Plan
 from benchmarks.process import READY_SECONDS, first_line, module, running
 from benchmarks.upstream import MODEL
@@ -31,13 +32,15 @@ SPARE_SECONDS = 0.25
 class Gateway:
     """A running server. `pid` is absent for the upstream itself, `start_seconds` where nobody asked.
 
-    `lag_seconds` is for how long it may work on after an answer has ended.
+    `lag_seconds` is for how long it may work on after an answer has ended. `faces` are the formats in which
+    it is asked.
     """
 
     port: int
     pid: int | None = None
     start_seconds: float | None = None
     lag_seconds: float = 0.0
+    faces: tuple[Face, ...] = (CHAT,)
 
 
 def free_port() -> int:
@@ -132,7 +135,7 @@ def trio_agent(
         command += ["--record", str(recordings)]
     env = {"TRIO_AGENT_HOME": str(home), "TRIO_AGENT_API_KEY": API_KEY}
     with _answering(command, port, work, "trio-agent", env) as gateway:
-        yield replace(gateway, lag_seconds=lag) if record else gateway
+        yield replace(gateway, faces=FACES, lag_seconds=lag if record else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

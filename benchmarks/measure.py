@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.faces import FACES, Face
 from benchmarks.gateways import Gateway
 from benchmarks.plan import Plan
 from benchmarks.process import ROOT, cpu_seconds, first_line, memory_bytes, module, running
@@ -67,14 +68,14 @@ QUICK = Load(
 class Figures:
     """The measurements of one gateway, every repetition of each. Times are seconds, memory is bytes.
 
-    `failures` says what could not be measured, and why.
+    What a chunk costs is told by the name of the format. `failures` says what could not be measured, and why.
     """
 
     start: list[float] = field(default_factory=list)
     request_cpu: list[float] = field(default_factory=list)
     first_chunk: list[float] = field(default_factory=list)
-    paced_cpu: list[float] = field(default_factory=list)
-    burst_cpu: list[float] = field(default_factory=list)
+    paced_cpu: dict[str, list[float]] = field(default_factory=dict)
+    burst_cpu: dict[str, list[float]] = field(default_factory=dict)
     stream_memory: dict[int, float] = field(default_factory=dict)
     opening_cpu: dict[int, float] = field(default_factory=dict)
     idle_memory: float | None = None
@@ -105,9 +106,14 @@ def measure(
             time.sleep(gateways[name].lag_seconds)
         for number in range(load.repeats):
             say(f"round {number + 1} of {load.repeats}")
-            for step, what in ((_requests, "request"), (_paced, "paced"), (_burst, "burst")):
-                for name, gateway in gateways.items():
-                    _attempt(results[name], what, partial(step, gateway, load, results[name]))
+            for name, gateway in gateways.items():
+                _attempt(results[name], "request", partial(_requests, gateway, load, results[name]))
+            for what in ("paced", "burst"):
+                for face in FACES:
+                    for name, gateway in gateways.items():
+                        if gateway.pid is not None and face in gateway.faces:
+                            step = partial(_chunks, what, gateway, face, load, results[name])
+                            _attempt(results[name], f"{what}, {face.name}", step)
     for streams in load.open_streams:
         for name, start in starts.items():
             say(f"{streams} open streams: {name}")
@@ -159,22 +165,17 @@ def _requests(gateway: Gateway, load: Load, figures: Figures) -> None:
     figures.first_chunk.append(statistics.median(seen["first_s"]))
 
 
-def _paced(gateway: Gateway, load: Load, figures: Figures) -> None:
-    if gateway.pid is not None:
-        figures.paced_cpu.append(_chunk(gateway, load.streams, load.paced, figures))
+def _chunks(what: str, gateway: Gateway, face: Face, load: Load, figures: Figures) -> None:
+    plan, seen = (load.paced, figures.paced_cpu) if what == "paced" else (load.burst, figures.burst_cpu)
+    seen.setdefault(face.name, []).append(_chunk(gateway, face, load.streams, plan, figures))
 
 
-def _burst(gateway: Gateway, load: Load, figures: Figures) -> None:
-    if gateway.pid is not None:
-        figures.burst_cpu.append(_chunk(gateway, load.streams, load.burst, figures))
-
-
-def _chunk(gateway: Gateway, streams: int, plan: Plan, figures: Figures) -> float:
+def _chunk(gateway: Gateway, face: Face, streams: int, plan: Plan, figures: Figures) -> float:
     before = _cpu(gateway)
-    seen = _client("parallel", gateway.port, streams, plan.prompt())
+    seen = _client("parallel", gateway.port, streams, plan.prompt(), face.name)
     time.sleep(gateway.lag_seconds)
     spent = _cpu(gateway) - before
-    # What the requests themselves cost is known from the step before.
+    # What the requests themselves cost is known from the step before: in one format, which is near enough.
     requests = streams * (figures.request_cpu[-1] if figures.request_cpu else 0.0)
     return float((spent - requests) / seen["chunks"])
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.faces import CHAT, FACES, Face
 from benchmarks.measure import Figures, Load
 
 BEGIN = "<!-- written by `python -m benchmarks`: begin -->"
@@ -17,8 +18,11 @@ OURS = "trio-agent"
 RECORDING = "trio-agent, recording"
 DIRECT = "direct"
 NOTHING = "–"
+RATIO = "×"
 
 Value = Callable[[Figures], float | None]
+Row = tuple[str, str, float, Value]
+"""What it is, its unit, how many of that unit a second or a byte are, and where it is found."""
 
 
 def median(values: Sequence[float]) -> float | None:
@@ -34,9 +38,9 @@ def table(results: Mapping[str, Figures], load: Load, *, versions: Mapping[str, 
     """Markdown: one row a figure, one column a gateway, and in brackets how many times ours a peer's is."""
     straight = results.get(DIRECT)
     added = 0.0 if straight is None else median(straight.first_chunk) or 0.0
-    rows: list[tuple[str, str, float, Value]] = [
-        ("chunk, paced", "µs CPU", 1e6, lambda f: least(f.paced_cpu)),
-        ("chunk, in bursts", "µs CPU", 1e6, lambda f: least(f.burst_cpu)),
+    rows: list[Row] = [
+        *_chunk_rows("chunk, paced", lambda f: f.paced_cpu),
+        *_chunk_rows("chunk, in bursts", lambda f: f.burst_cpu),
         ("request", "ms CPU", 1e3, lambda f: least(f.request_cpu)),
         ("first chunk after", "ms", 1e3, lambda f: median(f.first_chunk)),
         ("first chunk later by", "ms", 1e3, lambda f: _minus(median(f.first_chunk), added)),
@@ -53,11 +57,33 @@ def table(results: Mapping[str, Figures], load: Load, *, versions: Mapping[str, 
     lines.append(_line(["---", "---", *("--:" for _ in names)]))
     for what, unit, scale, value in rows:
         ours = value(results[OURS]) if OURS in results else None
-        cells = [_cell(name, value(results[name]), ours, scale) for name in names]
+        compared = None if unit == RATIO else ours
+        cells = [_cell(name, value(results[name]), compared, scale) for name in names]
         if what == "first chunk later by" and DIRECT in results:
             cells[names.index(DIRECT)] = NOTHING
         lines.append(_line([what, unit, *cells]))
     return "\n".join(lines)
+
+
+def _chunk_rows(what: str, found: Callable[[Figures], Mapping[str, Sequence[float]]]) -> list[Row]:
+    """A row for Chat, and two for each other format: what a chunk costs, and how many times one on Chat."""
+
+    def cost(face: Face) -> Value:
+        return lambda figures: least(found(figures).get(face.name, ()))
+
+    def ratio(face: Face) -> Value:
+        return lambda figures: _by(cost(face)(figures), cost(CHAT)(figures))
+
+    rows: list[Row] = [(what, "µs CPU", 1e6, cost(CHAT))]
+    for face in FACES:
+        if face is not CHAT:
+            rows.append((f"{what}, {face.name}", "µs CPU", 1e6, cost(face)))
+            rows.append((f"{what}, {face.name} by {CHAT.name}", RATIO, 1.0, ratio(face)))
+    return rows
+
+
+def _by(value: float | None, other: float | None) -> float | None:
+    return value / other if value is not None and other else None
 
 
 def _memory(number: int) -> Value:

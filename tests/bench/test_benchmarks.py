@@ -49,6 +49,11 @@ def test_a_quick_run_fills_the_table(tmp_path: Path) -> None:
     assert len(rows["chunk, paced"]) == 4  # direct, bytes alone, trio-agent, trio-agent that records
     assert rows["chunk, paced"][3] not in ("– |", "0 |")
     assert float(rows["request"][2].rstrip(" |")) > 0
+    for what in ("chunk, paced, Messages", "chunk, in bursts, Messages by Chat"):
+        *others, ours, recording = rows[what]
+        assert others == ["–", "–"]  # which speak Chat alone
+        assert float(ours) > 0
+        assert recording not in ("– |", "0 |")
 
 
 @pytest.mark.parametrize(
@@ -73,15 +78,25 @@ def test_a_plan_goes_through_a_prompt() -> None:
         Plan.parse("chunks=1 speed=9")
 
 
-def test_the_client_does_not_count_a_wrong_answer() -> None:
-    """A lost chunk, a doubled one and a missing end are errors, not figures."""
+DELTAS = {
+    "Chat": '{"choices":[{"delta":{"content":"%s"}}]}',
+    "Messages": '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%s"}}',
+}
+
+
+@pytest.mark.parametrize("face", DELTAS)
+def test_the_client_does_not_count_a_wrong_answer(face: str) -> None:
+    """A lost chunk, a doubled one and a missing end are errors, not figures, in every format."""
     from benchmarks.client import BadAnswerError, Stream
+    from benchmarks.faces import BY_NAME
     from benchmarks.plan import Plan
 
+    assert set(DELTAS) == set(BY_NAME)
+
     def answer(*words: str, done: bool = True) -> Stream:
-        events = [f'data: {{"choices":[{{"delta":{{"content":"{word}"}}}}]}}\n\n' for word in words]
-        body = "".join([*events, "data: [DONE]\n\n" if done else ""]).encode()
-        stream = Stream()
+        events = [f"data: {DELTAS[face] % word}\n\n".encode() for word in words]
+        body = b"".join([*events, BY_NAME[face].last + b"\n\n" if done else b""])
+        stream = Stream(BY_NAME[face])
         stream._got += b"HTTP/1.1 200 OK\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         return stream
 

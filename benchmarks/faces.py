@@ -1,0 +1,80 @@
+"""The formats in which a client can ask for a stream: one entry each, and a row of the table follows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from benchmarks.upstream import MODEL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """One format.
+
+    Attributes:
+        name: as the table shows it.
+        path: where its requests go.
+        body: a streamed request for a prompt.
+        text: the words that one event of the stream adds, of its JSON.
+        first: matches the bytes that come with the first word, and with nothing before it.
+        last: the last event's line.
+    """
+
+    name: str
+    path: str
+    body: Callable[[str], dict[str, Any]]
+    text: Callable[[dict[str, Any]], str]
+    first: re.Pattern[bytes]
+    last: bytes
+
+
+def _chat_body(prompt: str) -> dict[str, Any]:
+    return {
+        "model": MODEL,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "messages": [{"role": "user", "content": prompt}],
+    }
+
+
+def _chat_text(event: dict[str, Any]) -> str:
+    return "".join(choice["delta"].get("content") or "" for choice in event.get("choices", ()))
+
+
+def _messages_body(prompt: str) -> dict[str, Any]:
+    return {
+        "model": MODEL,
+        "stream": True,
+        "max_tokens": 100_000,
+        "messages": [{"role": "user", "content": prompt}],
+    }
+
+
+def _messages_text(event: dict[str, Any]) -> str:
+    return str(event["delta"]["text"]) if event["type"] == "content_block_delta" else ""
+
+
+CHAT: Final = Face(
+    name="Chat",
+    path="/v1/chat/completions",
+    body=_chat_body,
+    text=_chat_text,
+    first=re.compile(rb'"content": ?"[^"]'),
+    last=b"data: [DONE]",
+)
+FACES: Final[tuple[Face, ...]] = (
+    CHAT,
+    Face(
+        name="Messages",
+        path="/v1/messages",
+        body=_messages_body,
+        text=_messages_text,
+        first=re.compile(rb'"text": ?"[^"]'),
+        last=b'data: {"type":"message_stop"}',
+    ),
+)
+"""What trio-agent speaks, Chat first: others are compared with it."""
+BY_NAME: Final = {face.name: face for face in FACES}
