@@ -12,7 +12,9 @@ import pytest
 from agents import (
     Agent,
     Model,
+    ModelBehaviorError,
     OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
     RunConfig,
     Runner,
     function_tool,
@@ -30,7 +32,11 @@ from support.file_agent import (
 )
 from support.serving import Served
 
-FACES: dict[str, Callable[..., Model]] = {"chat": OpenAIChatCompletionsModel}
+FACES: dict[str, Callable[..., Model]] = {
+    "chat": OpenAIChatCompletionsModel,
+    "responses": OpenAIResponsesModel,
+}
+BROKEN: dict[str, type[Exception]] = {"chat": openai.APIError, "responses": ModelBehaviorError}
 pytestmark = pytest.mark.parametrize("face", FACES)
 QUIET = RunConfig(tracing_disabled=True)  # traces go to OpenAI
 
@@ -159,5 +165,5 @@ def test_a_stream_that_breaks(served: Served, face: str) -> None:
     async def use(model: Model) -> Any:
         return await loop(Agent("writer", model=model), CUT, streamed=True)
 
-    with pytest.raises(openai.APIError, match="truncated"):
+    with pytest.raises(BROKEN[face], match="truncated"):
         run(served, face, use)

@@ -36,7 +36,7 @@ def scripted_server(folder: Path) -> Iterator[Served]:
     """A server with the scripted models, which fail at once when they fail; some go by vendors' names too."""
     config = {
         "providers": {"replay": {"config": {"max_retries": 0, "idle_timeout": 0.5}}},
-        "routing": {"aliases": {"claude-sonnet-5": "demo"}},
+        "routing": {"aliases": {"claude-sonnet-5": "demo", "gpt-5.5": "demo"}},
     }
     with serving(folder, config, "--log-level", "error") as served:
         yield served
