@@ -511,11 +511,13 @@ async def test_a_preflight_window_that_is_no_number_is_refused(value: str) -> No
         ({"X-Session-Id": "s1"}, "s1"),
         ({"X-Client-Session-Id": "c1", "X-Session-Id": "s1"}, "c1"),
         ({"X-Client-Session-Id": "", "X-Session-Id": "s1"}, "s1"),
+        ({"Session-Id": "codex", "X-Session-Id": "s1"}, "s1"),
+        ({"Session-Id": "codex"}, "codex"),
         ({"X-Client-Session-Id": "c" * 256}, "c" * 256),
     ],
 )
 async def test_a_session_header_labels_the_turn(headers: dict[str, str], label: str | None) -> None:
-    """X-Client-Session-Id, else X-Session-Id, is in the turn's record and changes nothing else."""
+    """The first session header that is there is in the turn's record, and changes nothing else."""
     async with chat_app() as app:
         answer = await app.ask({"model": "demo", "messages": [USER]}, headers)
         assert app.store.turns[answer.headers["x-turn-id"]].session_id == label

@@ -13,8 +13,8 @@ from trio_agent.errors import AgentError
 from trio_agent.turn.context import TurnContext
 
 SERVER_KEY_OWNER = "server"
-SESSION_HEADERS = ("x-client-session-id", "x-session-id", "x-claude-code-session-id")
-"""Headers that label a session, the first that is there counts; the last is Claude Code's own."""
+SESSION_HEADERS = ("x-client-session-id", "x-session-id", "x-claude-code-session-id", "session-id")
+"""Headers that label a session; the first that is there counts. The last two are Claude Code's and Codex's."""
 _LABEL_LIMIT = 256
 
 

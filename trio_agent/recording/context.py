@@ -40,6 +40,7 @@ KEPT_HEADERS: Final = (
     "anthropic-beta",
     "anthropic-version",
     "content-type",
+    "session-id",
     "user-agent",
     "x-claude-code-session-id",
     "x-client-session-id",
