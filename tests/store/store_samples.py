@@ -6,7 +6,18 @@ from decimal import Decimal
 from typing import Any
 
 from trio_agent.statemachine.conversation import Usage
-from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StateAt, TurnRow
+from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StateAt, Store, TurnRow
+from trio_agent.store.kept import (
+    AnswerRow,
+    ConversationEntry,
+    ConversationRow,
+    ItemRow,
+    Keeping,
+    KeyRow,
+    LogEntry,
+    LogRow,
+    TranscriptNode,
+)
 
 EPOCH = 1_800_000_000.0
 
@@ -81,3 +92,89 @@ def reasoning(tool_call_id: str, **changes: Any) -> ReasoningRow:
         "created_at": EPOCH,
     }
     return ReasoningRow(tool_call_id=tool_call_id, **(fields | changes))
+
+
+def answer(answer_id: str, **changes: Any) -> AnswerRow:
+    fields: dict[str, Any] = {
+        "owner": "key_1",
+        "turn_id": f"turn of {answer_id}",
+        "face": "responses",
+        "model": "auto",
+        "created_at": EPOCH,
+        "status": "completed",
+        "background": True,
+        "body": b'{"id":"\xc3\xa4"}',
+        "messages": b'[{"role":"user"}]',
+    }
+    return AnswerRow(id=answer_id, **(fields | changes))
+
+
+def item(item_id: str, answer_id: str | None = None, **changes: Any) -> ItemRow:
+    fields: dict[str, Any] = {
+        "owner": "key_1",
+        "position": 0,
+        "direction": "output",
+        "item": b'{"type":"message"}',
+    }
+    return ItemRow(id=item_id, answer_id=answer_id, **(fields | changes))
+
+
+def log(log_id: str, **changes: Any) -> LogRow:
+    fields: dict[str, Any] = {
+        "owner": "key_1",
+        "turn_id": f"turn of {log_id}",
+        "face": "chat",
+        "head": b'{"created":1}',
+        "created_at": EPOCH,
+        "ended_at": EPOCH + 1.5,
+    }
+    return LogRow(id=log_id, **(fields | changes))
+
+
+def entries(*numbers: int) -> tuple[LogEntry, ...]:
+    return tuple(LogEntry(number, b"[%d]" % number) for number in numbers)
+
+
+def key(name: str, log_id: str, **changes: Any) -> KeyRow:
+    fields: dict[str, Any] = {
+        "owner": "key_1",
+        "scope": "POST /v1/responses",
+        "fingerprint": "digest",
+        "created_at": EPOCH,
+    }
+    return KeyRow(key=name, log_id=log_id, **(fields | changes))
+
+
+def conversation(conversation_id: str, **changes: Any) -> ConversationRow:
+    fields: dict[str, Any] = {"owner": "key_1", "created_at": EPOCH, "metadata": b'{"topic":"a"}'}
+    return ConversationRow(id=conversation_id, **(fields | changes))
+
+
+def entry(
+    conversation_id: str, messages: bytes = b"[1]", *item_ids: str, **changes: Any
+) -> ConversationEntry:
+    fields: dict[str, Any] = {"owner": "key_1"} | changes
+    return ConversationEntry(
+        conversation_id=conversation_id,
+        messages=messages,
+        items=tuple(item(name) for name in item_ids),
+        **fields,
+    )
+
+
+def node(node_id: str, parent_id: str | None = None, **changes: Any) -> TranscriptNode:
+    fields: dict[str, Any] = {
+        "session_id": "s",
+        "owner": "key_1",
+        "turn_id": f"turn of {node_id}",
+        "digest": f"digest of {node_id}",
+        "length": 2,
+        "messages": b"[2]",
+        "created_at": EPOCH,
+    }
+    return TranscriptNode(id=node_id, parent_id=parent_id, **(fields | changes))
+
+
+async def keep(store: Store, turn_id: str = "t", **kept: Any) -> None:
+    """Close a turn that keeps something."""
+    await store.close_turn(full_turn(turn_id), [], keeping=Keeping(**kept))

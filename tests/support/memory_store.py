@@ -9,6 +9,7 @@ import trio
 
 from trio_agent.store import memory
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StoreError, TurnRow
+from trio_agent.store.kept import Keeping
 
 
 class MemoryStore(memory.MemoryStore):
@@ -38,21 +39,30 @@ class MemoryStore(memory.MemoryStore):
     def model_calls(self) -> list[CallRow]:
         return [call for calls in self.calls.values() for call in calls]
 
-    async def open_turn(self, row: TurnRow) -> None:
-        await super().open_turn(row)
+    async def open_turn(self, row: TurnRow, keeping: Keeping | None = None) -> None:
+        await super().open_turn(row, keeping)
         self.log.append(("open", row.id))
 
     async def close_turn(
-        self, row: TurnRow, calls: Sequence[CallRow], reasoning: Sequence[ReasoningRow] = ()
+        self,
+        row: TurnRow,
+        calls: Sequence[CallRow],
+        reasoning: Sequence[ReasoningRow] = (),
+        keeping: Keeping | None = None,
     ) -> None:
-        await super().close_turn(row, calls, reasoning)
+        await super().close_turn(row, calls, reasoning, keeping)
         self.log.append(("close", row.id))
         self.endings[row.id] += 1
 
     async def park_turn(
-        self, row: TurnRow, calls: Sequence[CallRow], park: ParkRow, reasoning: Sequence[ReasoningRow]
+        self,
+        row: TurnRow,
+        calls: Sequence[CallRow],
+        park: ParkRow,
+        reasoning: Sequence[ReasoningRow],
+        keeping: Keeping | None = None,
     ) -> None:
-        await super().park_turn(row, calls, park, reasoning)
+        await super().park_turn(row, calls, park, reasoning, keeping)
         self.log.append(("park", row.id))
 
     async def take_park(self, turn_id: str, now: float, snapshot: bytes | None = None) -> bool:

@@ -12,6 +12,7 @@ from trio_agent.recording.format import Found, StoreFailed
 from trio_agent.recording.plain import plain
 from trio_agent.recording.trace import RawOutcome, Trace
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StoreError, TurnRow, TurnStore
+from trio_agent.store.kept import Keeping
 
 T = TypeVar("T")
 
@@ -38,23 +39,32 @@ class TracedStore:
         self._parks: dict[str, ParkRow] = {}
         self._row: TurnRow | None = None
 
-    async def open_turn(self, row: TurnRow) -> None:
+    async def open_turn(self, row: TurnRow, keeping: Keeping | None = None) -> None:
         self._introduce(row)
-        await self._write("open_turn", self._inner.open_turn(row))
+        await self._write("open_turn", self._inner.open_turn(row, keeping))
 
     async def close_turn(
-        self, row: TurnRow, calls: Sequence[CallRow], reasoning: Sequence[ReasoningRow] = ()
+        self,
+        row: TurnRow,
+        calls: Sequence[CallRow],
+        reasoning: Sequence[ReasoningRow] = (),
+        keeping: Keeping | None = None,
     ) -> None:
         self._introduce(row)
-        await self._write("close_turn", self._inner.close_turn(row, calls, reasoning))
+        await self._write("close_turn", self._inner.close_turn(row, calls, reasoning, keeping))
         self._trace.put |= {kept.message for kept in reasoning}
         self._outcome(row, calls)
 
     async def park_turn(
-        self, row: TurnRow, calls: Sequence[CallRow], park: ParkRow, reasoning: Sequence[ReasoningRow]
+        self,
+        row: TurnRow,
+        calls: Sequence[CallRow],
+        park: ParkRow,
+        reasoning: Sequence[ReasoningRow],
+        keeping: Keeping | None = None,
     ) -> None:
         self._introduce(row)
-        await self._write("park_turn", self._inner.park_turn(row, calls, park, reasoning))
+        await self._write("park_turn", self._inner.park_turn(row, calls, park, reasoning, keeping))
         self._trace.put |= {park.snapshot, *(kept.message for kept in reasoning)}
         self._outcome(msgspec.structs.replace(row, outcome="parked"), calls)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from trio_agent.statemachine.conversation import Usage
+from trio_agent.store.kept import Keeping, KeptStore
 
 
 class StoreError(Exception):
@@ -111,11 +112,18 @@ class ReasoningRow(Struct, frozen=True, kw_only=True):
 class TurnStore(Protocol):
     """What one turn asks for. Every method raises StoreError when the store is out of reach or full."""
 
-    async def open_turn(self, row: TurnRow) -> None:
-        """Write the row of a turn that begins or, if it exists (a resumed turn), of one that goes on."""
+    async def open_turn(self, row: TurnRow, keeping: Keeping | None = None) -> None:
+        """Write the row of a turn that begins or, if it exists (a resumed turn), of one that goes on.
+
+        What `keeping` holds is written in the same transaction, here and below.
+        """
 
     async def close_turn(
-        self, row: TurnRow, calls: Sequence[CallRow], reasoning: Sequence[ReasoningRow] = ()
+        self,
+        row: TurnRow,
+        calls: Sequence[CallRow],
+        reasoning: Sequence[ReasoningRow] = (),
+        keeping: Keeping | None = None,
     ) -> None:
         """Write a turn's outcome with its model calls, in one transaction; insert it if it is new.
 
@@ -123,7 +131,12 @@ class TurnStore(Protocol):
         """
 
     async def park_turn(
-        self, row: TurnRow, calls: Sequence[CallRow], park: ParkRow, reasoning: Sequence[ReasoningRow]
+        self,
+        row: TurnRow,
+        calls: Sequence[CallRow],
+        park: ParkRow,
+        reasoning: Sequence[ReasoningRow],
+        keeping: Keeping | None = None,
     ) -> None:
         """Write outcome `parked`, the model calls, the snapshot and the reasoning, in one transaction.
 
@@ -147,8 +160,8 @@ class TurnStore(Protocol):
     async def get_turn(self, turn_id: str) -> TurnRow | None: ...
 
 
-class Store(TurnStore, Protocol):
-    """Durable state: what turns ask for, and what its keeper and its readers do besides."""
+class Store(TurnStore, KeptStore, Protocol):
+    """Durable state: what turns and faces ask for, and what its keeper and its readers do besides."""
 
     async def expire_parks(self, now: float) -> int:
         """Close the turns whose park has expired as `abandoned`; returns how many."""

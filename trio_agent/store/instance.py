@@ -4,6 +4,9 @@ Every open store is an instance: a row in `instances` and a lock that the kernel
 ends, however it ends. A `running` turn names its instance. Where the lock can be taken, the instance is
 dead and its turns are closed as `abandoned`. Parked turns belong to nobody and survive; a turn that the
 dead had taken up again is parked as before, for its caller may repeat the request.
+
+What the dead were saying fails with that: answers that nobody writes any more are `failed`, their logs
+broken, their idempotency keys and the conversations that they held are free.
 """
 
 from __future__ import annotations
@@ -26,6 +29,23 @@ _ABANDON = f"""
     UPDATE turns SET outcome = 'abandoned', reason = 'crash', ended_at = ?, instance = NULL
     WHERE {_ORPHANED}
 """  # noqa: S608 -- constants
+
+_UNWRITTEN = """turn_id NOT IN (
+    SELECT id FROM turns WHERE outcome = 'running' AND instance IN (SELECT id FROM instances)
+)"""
+_FREE_KEYS = f"""
+    DELETE FROM idempotency_keys WHERE log_id IN (SELECT id FROM logs WHERE ended_at IS NULL AND {_UNWRITTEN})
+    OR (instance NOT IN (SELECT id FROM instances) AND log_id NOT IN (SELECT id FROM logs))
+"""  # noqa: S608 -- constants
+_BREAK_LOGS = f"UPDATE logs SET ended_at = ?, broken = 1 WHERE ended_at IS NULL AND {_UNWRITTEN}"  # noqa: S608 -- constants
+_FAIL_ANSWERS = f"""
+    UPDATE answers SET status = 'failed', used_at = max(used_at, ?)
+    WHERE status IN ('queued', 'in_progress') AND {_UNWRITTEN}
+"""  # noqa: S608 -- constants
+_FREE_CONVERSATIONS = """
+    UPDATE conversations SET writer = NULL, instance = NULL
+    WHERE writer IS NOT NULL AND instance NOT IN (SELECT id FROM instances)
+"""
 
 
 class Instance:
@@ -96,4 +116,9 @@ class Instance:
 
 def _close_orphans(connection: sqlite3.Connection, now: float) -> int:
     connection.execute(_PUT_BACK)
-    return connection.execute(_ABANDON, (now,)).rowcount
+    abandoned = connection.execute(_ABANDON, (now,)).rowcount
+    connection.execute(_FREE_KEYS)
+    connection.execute(_BREAK_LOGS, (now,))
+    connection.execute(_FAIL_ANSWERS, (now,))
+    connection.execute(_FREE_CONVERSATIONS)
+    return abandoned

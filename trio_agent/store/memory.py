@@ -8,37 +8,49 @@ import msgspec
 import trio
 
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, TurnRow
+from trio_agent.store.kept import Keeping
+from trio_agent.store.limits import Limits
+from trio_agent.store.memory_kept import MemoryKept
 
 REASONING_KEPT_S = 30 * 24 * 3600.0
 
 
-class MemoryStore:
+class MemoryStore(MemoryKept):
     """Keeps the store contract for one process. Without threads, so it works in virtual time.
 
     Args:
         now: wall time in seconds since the epoch.
+        limits: what is kept of answers and conversations.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], limits: Limits | None = None) -> None:
+        super().__init__(now, limits or Limits())
         self.turns: dict[str, TurnRow] = {}
         self.calls: dict[str, list[CallRow]] = {}
         self.parks: dict[str, ParkRow] = {}
         self.reasoning: dict[tuple[str, str, str], ReasoningRow] = {}
-        self._now = now
 
     async def _io(self, op: str) -> None:
         """What every operation does first; a subclass may wait here, or fail with StoreError."""
         del op
         await trio.lowlevel.checkpoint()
 
+    async def _kept_io(self, op: str) -> None:
+        await self._io(op)
+
     # --- what turns write ---------------------------------------------------------------------------
 
-    async def open_turn(self, row: TurnRow) -> None:
+    async def open_turn(self, row: TurnRow, keeping: Keeping | None = None) -> None:
         await self._io("open_turn")
         self.turns[row.id] = msgspec.structs.replace(row, outcome="running")
+        self.keep(keeping, "begin")
 
     async def close_turn(
-        self, row: TurnRow, calls: Sequence[CallRow], reasoning: Sequence[ReasoningRow] = ()
+        self,
+        row: TurnRow,
+        calls: Sequence[CallRow],
+        reasoning: Sequence[ReasoningRow] = (),
+        keeping: Keeping | None = None,
     ) -> None:
         """Raises ValueError for an outcome that ends nothing."""
         if row.outcome in ("running", "parked"):
@@ -47,9 +59,15 @@ class MemoryStore:
         await self._io("close_turn")
         self._put(row, calls, reasoning)
         self.parks.pop(row.id, None)
+        self.keep(keeping, "end")
 
     async def park_turn(
-        self, row: TurnRow, calls: Sequence[CallRow], park: ParkRow, reasoning: Sequence[ReasoningRow]
+        self,
+        row: TurnRow,
+        calls: Sequence[CallRow],
+        park: ParkRow,
+        reasoning: Sequence[ReasoningRow],
+        keeping: Keeping | None = None,
     ) -> None:
         """Raises ValueError for a park of another turn."""
         if park.turn_id != row.id:
@@ -58,6 +76,7 @@ class MemoryStore:
         await self._io("park_turn")
         self._put(msgspec.structs.replace(row, outcome="parked"), calls, reasoning)
         self.parks[row.id] = park
+        self.keep(keeping, "end")
 
     def _put(self, row: TurnRow, calls: Sequence[CallRow], reasoning: Sequence[ReasoningRow]) -> None:
         kept = {_key(call): call for call in (*self.calls.get(row.id, ()), *calls)}
@@ -110,6 +129,7 @@ class MemoryStore:
         self.reasoning = {
             key: kept for key, kept in self.reasoning.items() if kept.created_at >= now - REASONING_KEPT_S
         }
+        self.forget_old(now)
 
     # --- reading ----------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ _PARK: Final = (
 _REASONING: Final = ("tool_call_id", "owner", "asked", "origin", "message", "created_at")
 
 
-def _upsert(table: str, columns: Iterable[str], key: tuple[str, ...]) -> str:
+def upsert(table: str, columns: Iterable[str], key: tuple[str, ...]) -> str:
     columns = tuple(columns)
     changes = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key)
     return (
@@ -42,19 +42,19 @@ def _upsert(table: str, columns: Iterable[str], key: tuple[str, ...]) -> str:
     )
 
 
-def _columns(columns: Iterable[str], table: str) -> str:
+def columns_of(columns: Iterable[str], table: str) -> str:
     return ", ".join(f"{table}.{column}" for column in columns)
 
 
-PUT_TURN: Final = _upsert("turns", (*_TURN, "instance"), ("id",))
-PUT_CALL: Final = _upsert("calls", _CALL, _CALL_KEY)
-PUT_PARK: Final = _upsert("parks", _PARK, ("turn_id",))
-PUT_REASONING: Final = _upsert("reasoning", _REASONING, ("owner", "tool_call_id", "asked"))
+PUT_TURN: Final = upsert("turns", (*_TURN, "instance"), ("id",))
+PUT_CALL: Final = upsert("calls", _CALL, _CALL_KEY)
+PUT_PARK: Final = upsert("parks", _PARK, ("turn_id",))
+PUT_REASONING: Final = upsert("reasoning", _REASONING, ("owner", "tool_call_id", "asked"))
 
-TURN_COLUMNS: Final = _columns(_TURN, "turns")
-CALL_COLUMNS: Final = _columns(_CALL, "calls")
-PARK_COLUMNS: Final = _columns(_PARK, "parks")
-REASONING_COLUMNS: Final = _columns(_REASONING, "reasoning")
+TURN_COLUMNS: Final = columns_of(_TURN, "turns")
+CALL_COLUMNS: Final = columns_of(_CALL, "calls")
+PARK_COLUMNS: Final = columns_of(_PARK, "parks")
+REASONING_COLUMNS: Final = columns_of(_REASONING, "reasoning")
 
 _encoder = msgspec.json.Encoder()
 _decode_states = msgspec.json.Decoder(tuple[StateAt, ...]).decode

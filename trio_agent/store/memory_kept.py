@@ -1,0 +1,209 @@
+"""The half of the store in memory that keeps answers: event logs, keys, answers with their items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from trio_agent.store.kept import (
+    ENDED_STATUSES,
+    AnswerRow,
+    ItemDirection,
+    ItemRow,
+    Keeping,
+    KeyRow,
+    LogEntry,
+    LogRow,
+    MissingAnswer,
+    Order,
+)
+from trio_agent.store.limits import CHAIN_MAX, KEYS_KEPT_S, Limits
+from trio_agent.store.memory_conversations import MemoryConversations
+from trio_agent.store.memory_items import MemoryItems
+from trio_agent.store.memory_transcripts import MemoryTranscripts
+from trio_agent.store.memory_uses import Uses
+
+changed = msgspec.structs.replace
+
+
+class MemoryKept(MemoryConversations, MemoryTranscripts):
+    """Keeps the contract `KeptStore`; see there what each method means."""
+
+    def __init__(self, now: Callable[[], float], limits: Limits) -> None:
+        self._now = now
+        self._limits = limits
+        self.answers: dict[str, AnswerRow] = {}
+        self.logs: dict[str, LogRow] = {}
+        self.entries: dict[str, dict[int, LogEntry]] = {}
+        self.keys: dict[tuple[str, str, str], KeyRow] = {}
+        self.items = MemoryItems()
+        self._answers_used = Uses(now)
+        MemoryConversations.__init__(self, now, limits, self.items)
+        MemoryTranscripts.__init__(self, now, limits)
+
+    def keep(self, keeping: Keeping | None, during: str) -> None:
+        """What is written with a turn's row.
+
+        `during` tells a turn's beginning and its end apart, so that a repeat doubles nothing.
+        """
+        if keeping is None:
+            return
+        if keeping.answer is not None:
+            self.answers[keeping.answer.id] = keeping.answer
+            self._answers_used.now(keeping.answer.id)
+        for item in keeping.items:
+            self.items.put(item.answer_id or "", item)
+        if keeping.log is not None:
+            self.logs[keeping.log.id] = keeping.log
+            self._append(keeping.log.id, keeping.entries)
+        if keeping.conversation is not None:
+            writing = keeping.writing
+            self.add(keeping.conversation, None if writing is None else f"{during} {writing}")
+        if keeping.node is not None:
+            self.put_node(keeping.node)
+        if keeping.forget_answer is not None:
+            self._forget_answer(keeping.forget_answer)
+        if keeping.forget_key is not None:
+            self._forget_key(keeping.forget_key)
+        if keeping.release is not None:
+            self.free(keeping.release.conversation_id, keeping.release.answer_id)
+        self._evict()
+
+    def forget_old(self, now: float) -> None:
+        """What is past its time."""
+        limits = self._limits
+        for answer_id in self._answers_used.before(now - limits.responses):
+            if self.answers[answer_id].status in ENDED_STATUSES:
+                self._forget_answer(answer_id)
+        for log in list(self.logs.values()):
+            if log.ended_at is not None and log.ended_at < now - limits.events:
+                self._forget_log(log.id)
+        self.keys = {at: key for at, key in self.keys.items() if key.created_at >= now - KEYS_KEPT_S}
+        self.forget_old_conversations(now - limits.responses)
+        self.forget_old_sessions(now - limits.sessions)
+
+    def _evict(self) -> None:
+        most = self._limits.max_responses
+        ended = (name for name in self._answers_used.oldest() if self.answers[name].status in ENDED_STATUSES)
+        for answer_id in [name for name, _ in zip(ended, range(len(self.answers) - most), strict=False)]:
+            self._forget_answer(answer_id)
+        over = [log for log in self.logs.values() if log.ended_at is not None]
+        over.sort(key=lambda log: log.ended_at or 0.0)
+        for log in over[: max(0, len(self.logs) - most)]:
+            self._forget_log(log.id)
+
+    # --- event logs ---------------------------------------------------------------------------------
+
+    async def append_log(self, log_id: str, entries: Sequence[LogEntry]) -> None:
+        await self._kept_io("append_log")
+        self._append(log_id, entries)
+
+    def _append(self, log_id: str, entries: Sequence[LogEntry]) -> None:
+        if log_id in self.logs:
+            there = self.entries.setdefault(log_id, {})
+            for entry in entries:
+                there.setdefault(entry.number, entry)
+
+    async def find_log(self, owner: str, log_id: str) -> LogRow | None:
+        await self._kept_io("find_log")
+        log = self.logs.get(log_id)
+        return log if log is not None and log.owner == owner else None
+
+    async def read_log(self, log_id: str, start: int, *, limit: int = 1000) -> list[LogEntry]:
+        await self._kept_io("read_log")
+        there = self.entries.get(log_id, {})
+        return [there[number] for number in sorted(there) if number >= start][: max(0, limit)]
+
+    async def claim_key(self, row: KeyRow) -> KeyRow:
+        await self._kept_io("claim_key")
+        at = (row.owner, row.scope, row.key)
+        held = self.keys.get(at)
+        if held is not None and held.created_at >= row.created_at - KEYS_KEPT_S:
+            return held
+        self.keys[at] = row
+        return row
+
+    async def forget_key(self, row: KeyRow) -> None:
+        await self._kept_io("forget_key")
+        self._forget_key(row)
+
+    def _forget_key(self, row: KeyRow) -> None:
+        at = (row.owner, row.scope, row.key)
+        held = self.keys.get(at)
+        if held is not None and held.log_id == row.log_id:
+            del self.keys[at]
+
+    def _forget_log(self, log_id: str) -> None:
+        self.entries.pop(log_id, None)
+        self.logs.pop(log_id, None)
+        self.keys = {at: key for at, key in self.keys.items() if key.log_id != log_id}
+
+    # --- answers ------------------------------------------------------------------------------------
+
+    async def get_answer(self, owner: str, answer_id: str) -> AnswerRow | None:
+        await self._kept_io("get_answer")
+        answer = self._answer(owner, answer_id)
+        if answer is not None:
+            self._answers_used.touch(answer_id)
+        return answer
+
+    def _answer(self, owner: str, answer_id: str) -> AnswerRow | None:
+        answer = self.answers.get(answer_id)
+        return answer if answer is not None and answer.owner == owner else None
+
+    async def get_chain(self, owner: str, answer_id: str) -> list[AnswerRow]:
+        await self._kept_io("get_chain")
+        chain: list[AnswerRow] = []
+        following: str | None = answer_id
+        while following is not None:
+            answer = self._answer(owner, following)
+            if answer is None or len(chain) == CHAIN_MAX:
+                raise MissingAnswer(following)
+            chain.append(changed(answer, body=b"{}") if chain else answer)
+            following = answer.previous_id
+        for answer in chain:
+            self._answers_used.touch(answer.id)
+        return chain[::-1]
+
+    async def delete_answer(self, owner: str, answer_id: str) -> bool:
+        await self._kept_io("delete_answer")
+        if self._answer(owner, answer_id) is None:
+            return False
+        self._forget_answer(answer_id)
+        return True
+
+    def _forget_answer(self, answer_id: str) -> None:
+        self.answers.pop(answer_id, None)
+        self._answers_used.forget(answer_id)
+        self.items.forget(answer_id)
+        self._forget_log(answer_id)
+
+    async def find_items(self, owner: str, item_ids: Sequence[str]) -> list[ItemRow]:
+        await self._kept_io("find_items")
+        found = self.items.find(owner, item_ids)
+        for holder in {holder for holder, _ in found}:
+            (self._answers_used if holder in self.answers else self.conversations_used).touch(holder)
+        return [item for _, item in found]
+
+    async def list_items(
+        self,
+        owner: str,
+        *,
+        answer_id: str | None = None,
+        conversation_id: str | None = None,
+        direction: ItemDirection | None = None,
+        after: str | None = None,
+        limit: int = 20,
+        order: Order = "asc",
+    ) -> list[ItemRow]:
+        """Raises ValueError when not exactly one of answer and conversation is given."""
+        if (answer_id is None) == (conversation_id is None):
+            raise ValueError("items are listed of one answer or of one conversation")
+        await self._kept_io("list_items")
+        if answer_id is not None:
+            self._answers_used.touch(answer_id)
+        else:
+            self.conversations_used.touch(conversation_id or "")
+        page = self.items.page(owner, answer_id or conversation_id or "", direction, after, order)
+        return page[: max(0, limit)]

@@ -1,0 +1,80 @@
+"""What all parts of the SQLite store stand on: its writer, its readers, its instance."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal
+
+import trio
+
+from trio_agent.store import rows
+from trio_agent.store.bounds import Bounds
+from trio_agent.store.contract import StoreError
+from trio_agent.store.instance import Instance
+from trio_agent.store.limits import TOUCH_S, Limits
+from trio_agent.store.readers import Readers
+from trio_agent.store.writer import Writer
+
+Work = Callable[[sqlite3.Connection], object]
+
+_TOUCH_WAIT_S: Final = 1.0
+
+
+class SqlitePart:
+    """One database as a store's methods see it."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        readers: Readers,
+        instance: Instance,
+        now: Callable[[], float],
+        limits: Limits,
+    ) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._instance = instance
+        self._now = now
+        self._limits = limits
+        self._bounds = Bounds(limits)
+
+    async def _select(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return await self._readers.read(lambda db: db.execute(sql, values).fetchall())
+
+    def _is_stale(self, used_at: float | None) -> bool:
+        """Whether it is time to note that a row was used."""
+        return used_at is not None and used_at <= self._now() - TOUCH_S
+
+    async def _touch(
+        self, table: Literal["answers", "conversations", "sessions"], stale: Iterable[str], owner: str
+    ) -> None:
+        """Note that rows were used now. Whoever reads does not fail for it, nor wait long to begin it."""
+        ids = list_of(stale)
+        if ids == "[]":
+            return
+        sql = (
+            f"UPDATE {table} SET used_at = max(used_at, ?) "  # noqa: S608 -- constants
+            "WHERE id IN (SELECT value FROM json_each(?)) AND owner = ?"
+        )
+        now = self._now()
+        with contextlib.suppress(StoreError), trio.move_on_after(_TOUCH_WAIT_S):
+            await self._writer.submit(lambda db: db.execute(sql, (now, ids, owner)))
+
+
+def list_of(ids: Iterable[str]) -> str:
+    """Ids as one parameter for `json_each`, each once, in order.
+
+    What can be no id is left out: SQLite would cut it at the NUL and find another one's row.
+    """
+    return rows.to_json([item for item in dict.fromkeys(ids) if can_be_id(item)])
+
+
+def can_be_id(text: str) -> bool:
+    """Whether a text can be the id of a row: it has no NUL in it, and no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
