@@ -7,13 +7,14 @@ opened on one folder are two processes' views of one database.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from store_samples import Now
 
+from trio_agent.store.limits import Limits
 from trio_agent.store.memory import MemoryStore
 from trio_agent.store.sqlite import SqliteStore, open_store
 
@@ -48,6 +49,23 @@ async def any_store(request: pytest.FixtureRequest, tmp_path: Path, now: Now) ->
         return
     async with STORES[request.param](tmp_path, "one", now) as store:
         yield store
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def limited(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> Any:
+    """Opens a store with limits of its own."""
+
+    @asynccontextmanager
+    async def open_limited(**limits: Any) -> AsyncIterator[Any]:
+        if request.param == "memory":
+            yield MemoryStore(now, Limits(**limits))
+            return
+        async with open_store(
+            tmp_path / "store.db", instance_id="one", now=now, limits=Limits(**limits)
+        ) as store:
+            yield store
+
+    return open_limited
 
 
 @pytest.fixture

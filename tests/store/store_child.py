@@ -11,9 +11,24 @@ import sys
 from pathlib import Path
 
 import trio
-from store_samples import EPOCH, Now, call, full_turn, park, turn
+from store_samples import (
+    EPOCH,
+    Now,
+    answer,
+    call,
+    conversation,
+    entries,
+    entry,
+    full_turn,
+    item,
+    key,
+    log,
+    park,
+    turn,
+)
 
 from trio_agent.store.contract import StoreError
+from trio_agent.store.kept import Keeping
 from trio_agent.store.sqlite import SqliteStore, open_store
 
 SIZE_LIMIT = 400_000
@@ -102,7 +117,104 @@ async def size_limit(store: SqliteStore) -> None:
     say(row.outcome if row else "lost")
 
 
-COMMANDS = {"midturn": midturn, "storm": storm, "write": write, "take": take, "size_limit": size_limit}
+async def speaking(store: SqliteStore) -> None:
+    """Answers on their way, of a turn that runs, of one that was resumed and of one that is over."""
+    await store.put_conversation(conversation("c"))
+    await store.put_conversation(conversation("later"))
+    await store.claim_conversation("key_1", "c", "running")
+    await store.claim_conversation("key_1", "later", "nothing yet")
+    for name in ("running", "resumed", "done", "nothing yet"):
+        assert await store.claim_key(key(name, name)) == key(name, name)
+
+    def begun(name: str) -> Keeping:
+        return Keeping(
+            answer=answer(name, turn_id=name, status="in_progress"),
+            items=(item(f"asked of {name}", name, direction="input"),),
+            log=log(name, turn_id=name, ended_at=None),
+            entries=entries(0),
+        )
+
+    await store.open_turn(turn("running"), begun("running"))
+    await store.open_turn(turn("resumed"))
+    await store.park_turn(
+        turn("resumed"),
+        [],
+        park("resumed", "call-resumed"),
+        [],
+        Keeping(answer=answer("parked", turn_id="resumed"), log=log("parked", turn_id="resumed")),
+    )
+    assert await store.take_park("resumed", EPOCH)
+    await store.open_turn(turn("resumed"), begun("resumed"))
+    await store.open_turn(turn("done"), begun("done"))
+    await store.append_log("running", entries(1, 2))
+    kept = Keeping(answer=answer("done", turn_id="done"), log=log("done", turn_id="done"), entries=entries(1))
+    await store.close_turn(full_turn("done"), [], keeping=kept)
+    say("ready")
+    await parent_says_go()
+
+
+async def claim(store: SqliteStore) -> None:
+    """Try to take one key and one conversation five times each, and say how often it worked."""
+    won: list[str] = []
+
+    async def once(number: int) -> None:
+        mine = key("k", f"child {number}")
+        if await store.claim_key(mine) == mine:
+            won.append("key")
+        claim = await store.claim_conversation("key_1", "c", mine.log_id)
+        if claim is not None and claim.busy is None:
+            won.append("conversation")
+
+    say("ready")
+    await parent_says_go()
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(once, number)
+    say(f"{won.count('key')} {won.count('conversation')}")
+    await parent_says_go()
+
+
+async def answers(store: SqliteStore) -> None:
+    """Keep answers without end, each with an item, a log and something said, to be killed in the middle."""
+
+    async def lane(number: int) -> None:
+        await store.put_conversation(conversation(f"c{number}"))
+        for count in range(1_000_000):
+            name = f"{number}-{count}"
+            await store.open_turn(
+                turn(name),
+                Keeping(
+                    answer=answer(name, turn_id=name, status="in_progress"),
+                    log=log(name, turn_id=name, ended_at=None),
+                ),
+            )
+            await store.append_log(name, entries(0, 1))
+            kept = Keeping(
+                answer=answer(name, turn_id=name),
+                items=(item(name, name),),
+                log=log(name, turn_id=name),
+                entries=entries(2),
+                conversation=entry(f"c{number}", name.encode()),
+            )
+            await store.close_turn(full_turn(name), [], keeping=kept)
+            if number == 0 and count == 10:
+                say("ready")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(lane, number)
+
+
+COMMANDS = {
+    "speaking": speaking,
+    "claim": claim,
+    "answers": answers,
+    "midturn": midturn,
+    "storm": storm,
+    "write": write,
+    "take": take,
+    "size_limit": size_limit,
+}
 
 
 async def main(command: str, database: Path) -> None:

@@ -2,74 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+from store_processes import process, ready
 from store_samples import EPOCH, Now, call, full_turn, park, turn
 
-import trio_agent
 from trio_agent.store.contract import StoreError
 from trio_agent.store.files import FileLock, gate_path, instance_ids
 from trio_agent.store.sqlite import SqliteStore, open_store
-
-HERE = Path(__file__).parent
-ROOT = Path(trio_agent.__file__).parent.parent
-
-
-class Child:
-    """A process that runs `store_child.py`."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    async def line(self) -> str:
-        assert self._process.stdout is not None
-        with trio.fail_after(20):
-            return (
-                await trio.to_thread.run_sync(self._process.stdout.readline, abandon_on_cancel=True)
-            ).strip()
-
-    def go(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-
-    async def kill(self) -> None:
-        self._process.kill()
-        await self.ended()
-
-    async def ended(self) -> int:
-        with trio.fail_after(20):
-            return await trio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
-
-
-@contextmanager
-def process(command: str, database: Path) -> Iterator[Child]:
-    arguments = [sys.executable, str(HERE / "store_child.py"), command, str(database)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(HERE)))}
-    with subprocess.Popen(
-        arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        try:
-            yield Child(child)
-        finally:
-            child.kill()
-
-
-@asynccontextmanager
-async def ready(command: str, database: Path) -> AsyncIterator[Child]:
-    with process(command, database) as child:
-        assert await child.line() == "ready"
-        yield child
 
 
 def check(database: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -13,31 +12,13 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_blocks import Block
 from store_samples import EPOCH, Now, call, full_turn, park, reasoning, turn
 
 from trio_agent.store.contract import StoreError
 from trio_agent.store.files import FileLock, gate_path
 from trio_agent.store.sqlite import SqliteStore, open_store
 from trio_agent.store.writer import BATCH_MAX, QUEUE_MAX
-
-
-class Block:
-    """Work that holds the writer's thread, inside its transaction, until it is let go."""
-
-    def __init__(self) -> None:
-        self._inside = threading.Event()
-        self._let_go = threading.Event()
-
-    def __call__(self, _: sqlite3.Connection) -> str:
-        self._inside.set()
-        assert self._let_go.wait(20)
-        return "let go"
-
-    async def inside(self) -> None:
-        assert await trio.to_thread.run_sync(self._inside.wait, 20)
-
-    def let_go(self) -> None:
-        self._let_go.set()
 
 
 async def together(store: SqliteStore, *work: Callable[[], Awaitable[object]]) -> int:

@@ -9,7 +9,7 @@ import msgspec
 from trio_agent.store import forgetting
 from trio_agent.store.kept import Claim, ConversationEntry, ConversationRow
 from trio_agent.store.kept_rows import CONVERSATIONS
-from trio_agent.store.sqlite_keeping import add_entry, release
+from trio_agent.store.sqlite_keeping import add_entry, release, remove_entry
 from trio_agent.store.sqlite_part import SqlitePart, can_be_id
 
 _GET = f"SELECT {CONVERSATIONS.columns}, used_at, instance FROM conversations WHERE id = ? AND owner = ?"  # noqa: S608 -- constants
@@ -66,26 +66,19 @@ class SqliteConversations(SqlitePart):
 
     async def add_to_conversation(self, entry: ConversationEntry) -> bool:
         now = self._now()
-        made: list[int] = []
+        made: list[int | None] = [None]
 
         def add(db: sqlite3.Connection) -> bool:
-            made.clear()
+            made[0] = None
             held = db.execute(_GET, (entry.conversation_id, entry.owner)).fetchone()
             if held is None or self._busy(db, held[-1], CONVERSATIONS.row(held), now) is not None:
                 return False
-            number = add_entry(db, entry, None, now)
-            made.extend([] if number is None else [number])
-            return number is not None
+            made[0] = add_entry(db, entry, None, now)
+            return made[0] is not None
 
-        def undo(db: sqlite3.Connection) -> None:
-            for number in made:
-                db.execute("DELETE FROM conversation_entries WHERE number = ?", (number,))
-                db.executemany(
-                    "DELETE FROM items WHERE holder = ? AND id = ?",
-                    [(entry.conversation_id, item.id) for item in entry.items],
-                )
-
-        return can_be_id(entry.conversation_id) and await self._writer.submit(add, undo=undo)
+        return can_be_id(entry.conversation_id) and await self._writer.submit(
+            add, undo=lambda db: remove_entry(db, entry, made[0])
+        )
 
     async def conversation_messages(self, owner: str, conversation_id: str) -> list[bytes]:
         if await self.get_conversation(owner, conversation_id) is None:

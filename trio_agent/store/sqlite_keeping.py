@@ -44,6 +44,7 @@ class KeptWriting:
         self._now = now
         self._bounds = bounds
         self._session_turns = session_turns
+        self._entry: int | None = None
 
     def write(self, db: sqlite3.Connection) -> None:
         keeping = self._keeping
@@ -53,7 +54,7 @@ class KeptWriting:
         if keeping.log is not None:
             self._put_log(db, keeping.log)
         if keeping.conversation is not None:
-            add_entry(db, keeping.conversation, self._source, self._now)
+            self._entry = add_entry(db, keeping.conversation, self._source, self._now)
         if keeping.node is not None:
             self._put_node(db, keeping.node)
         if keeping.forget_answer is not None:
@@ -72,17 +73,15 @@ class KeptWriting:
         for item in keeping.items:
             db.execute("DELETE FROM items WHERE holder = ? AND id = ?", (item.answer_id, item.id))
         if keeping.conversation is not None:
-            entry = keeping.conversation
-            db.execute(
-                "DELETE FROM conversation_entries WHERE conversation_id = ? AND source = ?",
-                (entry.conversation_id, self._source),
-            )
-            db.executemany(
-                "DELETE FROM items WHERE holder = ? AND id = ?",
-                [(entry.conversation_id, item.id) for item in entry.items],
-            )
+            remove_entry(db, keeping.conversation, self._entry)
         if keeping.node is not None:
-            db.execute("DELETE FROM nodes WHERE id = ?", (keeping.node.id,))
+            node = keeping.node
+            db.execute("DELETE FROM nodes WHERE id = ?", (node.id,))
+            db.execute(
+                "DELETE FROM sessions WHERE owner = ?1 AND id = ?2 AND NOT EXISTS "
+                "(SELECT 1 FROM nodes WHERE owner = ?1 AND session_id = ?2)",
+                (node.owner, node.session_id),
+            )
 
     def _put_answer(self, db: sqlite3.Connection, answer: AnswerRow) -> None:
         new = not _has(db, "SELECT 1 FROM answers WHERE id = ?", answer.id)
@@ -144,6 +143,16 @@ def add_entry(db: sqlite3.Connection, entry: ConversationEntry, source: str | No
     for item in entry.items:
         _put_conversation_item(db, entry.conversation_id, item)
     return int(number)
+
+
+def remove_entry(db: sqlite3.Connection, entry: ConversationEntry, number: int | None) -> None:
+    """Undo what `add_entry` did when it gave this number."""
+    if number is not None:
+        db.execute("DELETE FROM conversation_entries WHERE number = ?", (number,))
+        db.executemany(
+            "DELETE FROM items WHERE holder = ? AND id = ?",
+            [(entry.conversation_id, item.id) for item in entry.items],
+        )
 
 
 def _put_conversation_item(db: sqlite3.Connection, conversation_id: str, item: ItemRow) -> None:
