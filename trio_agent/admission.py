@@ -6,8 +6,9 @@ parked turn becomes that turn again; any other one is an ordinary turn made of w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
+from typing import Protocol
 
 import msgspec
 import trio
@@ -25,12 +26,19 @@ from trio_agent.turn.context import TurnContext
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.history import Returned, digest, repaired, returned, same_answer
 from trio_agent.turn.journal import Journal
+from trio_agent.turn.keeper import Keeper
 from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools, ToolBox
 
 STORE_RETRY_SECONDS = 5.0
+
+
+class MakeDriver(Protocol):
+    """Makes the driver of an admitted turn; once."""
+
+    def __call__(self, sink: Sink, keeper: Keeper | None = None) -> Driver: ...
 
 
 class Admitted(Struct, frozen=True):
@@ -46,7 +54,7 @@ class Admitted(Struct, frozen=True):
     hidden: tuple[str, ...]
     ignored: tuple[str, ...]
     first: Begin | Resume
-    make_driver: Callable[[Sink], Driver]
+    make_driver: MakeDriver
 
 
 class Admission:
@@ -225,7 +233,7 @@ class Admission:
         request = plan.request
         context.admitted(turn)
 
-        def make_driver(sink: Sink) -> Driver:
+        def make_driver(sink: Sink, keeper: Keeper | None = None) -> Driver:
             journal = Journal(
                 context.store(self._store),
                 row,
@@ -234,6 +242,7 @@ class Admission:
                 history=partial(digest, request.messages),
                 ttl=self._config.server.host_tool_ttl,
                 taken=taken,
+                keeper=keeper,
             )
             return Driver(
                 turn,

@@ -28,12 +28,14 @@ from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.config.schema import Config
 from trio_agent.embedding import LiveTurn, live_turn
 from trio_agent.errors import AgentError
+from trio_agent.event_log import EventLogs, LiveLog
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.planning import Planner
 from trio_agent.providers.contract import Options, Provider
 from trio_agent.providers.directory import ModelRef
 from trio_agent.recording.header import Premises
 from trio_agent.recording.recorder import Record, Recorder
+from trio_agent.running import RunningTurns, StartedTurn
 from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import CancelReason
 from trio_agent.statemachine.money import Price
@@ -41,7 +43,7 @@ from trio_agent.store.contract import Store, StoreError, TurnRow
 from trio_agent.token_count import TokenCount, TokenCounter
 from trio_agent.tools.host import HostCallables
 from trio_agent.turn.context import TurnContext
-from trio_agent.turn.driver import Driver
+from trio_agent.turn.keeper import Keeper
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools
@@ -52,18 +54,35 @@ logger = logging.getLogger("trio_agent")
 SWEEP_SECONDS = 60.0
 TIDY_SECONDS = 3600.0
 SHUTDOWN_RETRY_SECONDS = 5.0
+LOG_MARGIN_SECONDS = 120.0
+"""What a turn may take beside `server.turn_timeout`: to be let in, to drain, and to be written down."""
 
 
 class Agent:
-    """A running agent. Made by `open_agent`."""
+    """A running agent. Made by `open_agent`.
 
-    def __init__(self, house: House, *, contexts: Callable[[World], TurnContext] = TurnContext) -> None:
+    Args:
+        house: what it stands on.
+        contexts: makes what a request stands in.
+        nursery: where turns run that outlive their request. Without it there are none: `start` fails.
+    """
+
+    def __init__(
+        self,
+        house: House,
+        *,
+        contexts: Callable[[World], TurnContext] = TurnContext,
+        nursery: trio.Nursery | None = None,
+    ) -> None:
         self.config: Config = house.config
         self.directory = house.directory
         self.providers = house.providers
         self.prices: Mapping[str, Price | None] = house.prices
         self.store: Store = house.store
         self.world: World = house.world
+        lifetime = house.config.server.turn_timeout + LOG_MARGIN_SECONDS
+        self.logs = EventLogs(house.store, house.world.now, lifetime=lifetime)
+        self._running = RunningTurns(self.logs, house.world.now, nursery)
         self._contexts = contexts
         providers = {mounted.id: mounted.provider for mounted in house.providers.values()}
         planner = Planner(
@@ -82,10 +101,7 @@ class Agent:
         )
         self._counter = TokenCounter(planner, providers=providers, store=house.store)
         self._admitting = 0
-        self._running: dict[Driver, None] = {}  # in the order in which they began
         self._draining = False
-        self._stopping: CancelReason | None = None
-        self._ending: CancelReason | None = None
         self.started_at = house.world.now()
 
     # --- turns ----------------------------------------------------------------------------------
@@ -123,23 +139,35 @@ class Agent:
         finally:
             self._admitting -= 1
 
-    async def run(self, admitted: Admitted, sink: Sink) -> TurnRow:
+    async def run(
+        self, admitted: Admitted, sink: Sink, keeper: Keeper | None = None, *, log: LiveLog | None = None
+    ) -> TurnRow:
         """Run an admitted turn to its end, in the caller's task. Cancel it to end the turn.
+
+        Args:
+            keeper: what is kept of the turn besides its row.
+            log: takes the turn's outputs beside the sink; it has begun, and is ended here.
 
         Returns:
             The turn's row, as it is in the store.
         """
-        driver = admitted.make_driver(sink)
-        self._running[driver] = None
-        try:
-            if self._ending is not None:
-                driver.end_as(self._ending)
-            if self._stopping is not None:
-                await driver.stop(self._stopping)
-            await driver.run(admitted.first)
-        finally:
-            self._running.pop(driver, None)
-        return driver.journal.row
+        return await self._running.run(admitted, sink, keeper, log)
+
+    def start(
+        self, admitted: Admitted, log: LiveLog, keeper: Keeper | None = None, *, context: TurnContext
+    ) -> StartedTurn:
+        """Run an admitted turn beside its caller, who may go. Only its log has what it says.
+
+        Args:
+            log: it has begun, and is ended here.
+            keeper: what is kept of the turn besides its row and its log.
+            context: what the turn was admitted in.
+        """
+        return self._running.start(admitted, log, keeper, context)
+
+    async def idle(self) -> None:
+        """Wait until no turn runs that was started with `start`."""
+        await self._running.idle()
 
     def turn(
         self,
@@ -211,20 +239,14 @@ class Agent:
 
         After `drain` this holds for turns as well that were let in and have not begun yet.
         """
-        if self._draining:
-            self._stopping = reason
-        async with trio.open_nursery() as nursery:
-            for driver in tuple(self._running):
-                nursery.start_soon(driver.stop, reason)
+        await self._running.stop(reason, coming=self._draining)
 
     def end_as(self, reason: CancelReason) -> None:
         """Say why turns are about to be cancelled from outside; call it, then cancel.
 
         Without it, a cancelled turn's record says that the client has left.
         """
-        self._ending = reason
-        for driver in self._running:
-            driver.end_as(reason)
+        self._running.end_as(reason)
 
 
 @asynccontextmanager
@@ -264,9 +286,29 @@ async def open_agent(
         open_plain_nursery() as nursery,
     ):
         nursery.start_soon(_sweep, house)
-        async with _recording(house, record) as contexts:
-            yield Agent(house, contexts=contexts)
+        async with _recording(house, record) as contexts, running_agent(house, contexts) as agent:
+            yield agent
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def running_agent(
+    house: House, contexts: Callable[[World], TurnContext] = TurnContext
+) -> AsyncIterator[Agent]:
+    """An agent with a nursery for its turns. What runs in it when the block is left ends as by a shutdown.
+
+    Args:
+        house: what it stands on.
+        contexts: makes what a request stands in.
+    """
+    async with open_plain_nursery() as nursery:
+        agent = Agent(house, contexts=contexts, nursery=nursery)
+        try:
+            yield agent
+        finally:
+            agent.drain()
+            agent.end_as("shutdown")
+            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

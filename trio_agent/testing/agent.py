@@ -9,7 +9,7 @@ from typing import Any, TypeVar, TypeVarTuple
 import trio
 from trio.testing import MockClock
 
-from trio_agent.agent import Agent
+from trio_agent.agent import Agent, running_agent
 from trio_agent.boot import boot
 from trio_agent.config.load import parse_draft
 from trio_agent.providers.contract import Coordinator, Mount, Provider
@@ -60,16 +60,19 @@ async def open_test_agent(
         raise ValueError("two of the providers have the same name")
     draft = parse_draft(given | {"providers": {name: {} for name in mounts} | declared}, env or {})
     with _raising_own_errors(providers):
-        async with boot(
-            draft,
-            home=None,
-            env=env or {},
-            world=world,
-            tools=tools,
-            mounts=mounts,
-            store=MemoryStore(world.now) if store is None else store,
-        ) as house:
-            yield Agent(house)
+        async with (
+            boot(
+                draft,
+                home=None,
+                env=env or {},
+                world=world,
+                tools=tools,
+                mounts=mounts,
+                store=MemoryStore(world.now) if store is None else store,
+            ) as house,
+            running_agent(house) as agent,
+        ):
+            yield agent
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from trio_agent.statemachine.conversation import REASONING_PARTS, Message
 from trio_agent.statemachine.failure import Problem
 from trio_agent.statemachine.table import FINAL, State
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StateAt, StoreError, TurnRow, TurnStore
+from trio_agent.store.kept import Keeping
+from trio_agent.turn.keeper import Guarded, Keeper
 from trio_agent.turn.reasoning import answered
 from trio_agent.world import World
 
@@ -34,6 +36,7 @@ class Journal:
         history: makes a digest of the conversation as the client sent it, kept with a park.
         ttl: seconds for which a park is kept.
         taken: the park that the turn goes on from.
+        keeper: adds to what is written; its failures come out of `open`, `close`, `park` and `repark`.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Journal:
         history: Callable[[], str],
         ttl: float,
         taken: ParkRow | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._store = store
         self._turn = turn
@@ -53,6 +57,7 @@ class Journal:
         self._history = history
         self._ttl = ttl
         self._taken = taken
+        self._keeper = None if keeper is None else Guarded(keeper)
         self._calls: list[CallRow] = []
         self._call_started: float | None = None
         self._stood = turn.state
@@ -105,10 +110,16 @@ class Journal:
             StoreError: it could not be written.
         """
         self.row = msgspec.structs.replace(self.row, states=tuple(self._states), state=self._turn.state.value)
-        await _durably(self._store.open_turn(self.row))
+        keeper = self._keeper
+        await _durably(self._store.open_turn(self.row, None if keeper is None else keeper.opening(self.row)))
+        if keeper is not None:
+            keeper.written()
 
-    async def close(self, effect: fx.CloseTurn) -> None:
+    async def close(self, effect: fx.CloseTurn, rest: Sequence[fx.Output] = ()) -> None:
         """Make the outcome durable, with all model calls since the last write.
+
+        Args:
+            rest: the outputs that are due behind it, here and below.
 
         Raises:
             StoreError: it could not be written.
@@ -124,12 +135,13 @@ class Journal:
             effect.problem,
         )
         try:
-            await _durably(self._store.close_turn(self.row, self._calls, self._reasoning(now)))
-            self._calls = []
+            keeping = self._closing(rest, parked=False)
+            await _durably(self._store.close_turn(self.row, self._calls, self._reasoning(now), keeping))
+            self._written()
         finally:
             self._log()
 
-    async def park(self, effect: fx.Park) -> None:
+    async def park(self, effect: fx.Park, rest: Sequence[fx.Output] = ()) -> None:
         """Make the parked turn durable, with what it needs to go on.
 
         Raises:
@@ -149,9 +161,9 @@ class Journal:
             created_at=now,
             expires_at=now + self._ttl,
         )
-        await self._put_park(park, now)
+        await self._put_park(park, now, rest)
 
-    async def repark(self, effect: fx.Repark) -> None:
+    async def repark(self, effect: fx.Repark, rest: Sequence[fx.Output] = ()) -> None:
         """Put back the park that was taken, as it was but for its snapshot, with the calls made since.
 
         Raises:
@@ -169,14 +181,25 @@ class Journal:
             effect.problem,
         )
         park = msgspec.structs.replace(self._taken, snapshot=self._turn.snapshot())
-        await self._put_park(park, self._world.now())
+        await self._put_park(park, self._world.now(), rest)
 
-    async def _put_park(self, park: ParkRow, now: float) -> None:
+    async def _put_park(self, park: ParkRow, now: float, rest: Sequence[fx.Output]) -> None:
         try:
-            await _durably(self._store.park_turn(self.row, self._calls, park, self._reasoning(now)))
-            self._calls = []
+            keeping = self._closing(rest, parked=True)
+            await _durably(self._store.park_turn(self.row, self._calls, park, self._reasoning(now), keeping))
+            self._written()
         finally:
             self._log()
+
+    def _closing(self, rest: Sequence[fx.Output], *, parked: bool) -> Keeping | None:
+        if self._keeper is None:
+            return None
+        return self._keeper.closing(self._turn, self.row, rest, parked=parked)
+
+    def _written(self) -> None:
+        self._calls = []
+        if self._keeper is not None:
+            self._keeper.written()
 
     def _finished(
         self,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
+import msgspec
 import trio
 
 from trio_agent.statemachine import effects as fx
@@ -57,6 +58,7 @@ UNHEARD: frozenset[type] = frozenset(
 )
 DURABLE: frozenset[type] = frozenset({fx.OpenTurn, fx.Park, fx.Repark, fx.CloseTurn})
 STORE_RETRY_SECONDS = 5.0
+_Code: TypeAlias = Literal["store_unavailable", "internal_error"]
 
 
 class Performer:
@@ -79,6 +81,7 @@ class Performer:
         self._tools = tools
         self._host = host
         self._torn = False
+        self._failed_closing = False
         self.nursery: trio.Nursery | None = None
         self.parked = False
 
@@ -130,7 +133,7 @@ class Performer:
                 case fx.Repark():
                     await self._repark(effect, due)
                 case fx.CloseTurn():
-                    await self._close(effect, due)
+                    await self._close(effect, due, untold)
                 case _ if type(effect) in OUTPUTS:
                     untold.append(cast("fx.Output", effect))
                 case _:
@@ -222,46 +225,68 @@ class Performer:
     async def _open(self, due: deque[fx.Effect]) -> None:
         try:
             await self._journal.open()
-        except StoreError as error:
-            self._store_failed(error, due)
+        except Exception as error:  # noqa: BLE001 - told and logged below
+            self._go_otherwise(error, due)
 
     async def _park(self, effect: fx.Park, due: deque[fx.Effect]) -> None:
         try:
-            await self._journal.park(effect)
-        except StoreError as error:
-            self._store_failed(error, due)
+            await self._journal.park(effect, _outputs(due))
+        except Exception as error:  # noqa: BLE001 - told and logged below
+            self._go_otherwise(error, due)
         else:
             self.parked = True
 
     async def _repark(self, effect: fx.Repark, due: deque[fx.Effect]) -> None:
         try:
-            await self._journal.repark(effect)
-        except StoreError as error:
-            self._store_failed(error, due)
+            await self._journal.repark(effect, _outputs(due))
+        except Exception as error:  # noqa: BLE001 - told and logged below
+            self._go_otherwise(error, due)
         else:
             self.parked = True
 
-    def _store_failed(self, error: StoreError, due: deque[fx.Effect]) -> None:
+    def _go_otherwise(self, error: Exception, due: deque[fx.Effect]) -> None:
         """Nothing that was to follow the write may happen; the machine says what happens instead."""
-        logger.error("turn %s: %s", self._driver.turn.spec.turn_id, error)
-        failed = ev.ServerFailed("store_unavailable", str(error), trio.current_time())
-        effects = self._driver.effects_of(failed)  # while it is known what was due
-        due.clear()
+        code, why = self._meaning(error)
+        effects = self._driver.effects_of(ev.ServerFailed(code, why, trio.current_time()))
+        due.clear()  # only now, for what was due says whether the call was made
         due.extend(effects)
 
-    async def _close(self, effect: fx.CloseTurn, due: deque[fx.Effect]) -> None:
-        try:
-            await self._journal.close(effect)
-        except StoreError as error:
-            logger.error(
-                "turn %s: its outcome could not be written: %s", self._driver.turn.spec.turn_id, error
-            )
-            if effect.outcome == "completed":
-                self._take_back(str(error), due)
+    async def _close(
+        self, effect: fx.CloseTurn, due: deque[fx.Effect], untold: Sequence[fx.Output] = ()
+    ) -> None:
+        """Write the outcome.
 
-    def _take_back(self, why: str, due: deque[fx.Effect]) -> None:
+        Args:
+            untold: outputs from before the outcome that nobody was sent.
+        """
+        try:
+            await self._journal.close(effect, [*untold, *_outputs(due)])
+        except Exception as error:  # noqa: BLE001 - told and logged below
+            code, why = self._meaning(error)
+            if effect.outcome == "completed":
+                self._take_back(code, why, due)
+            if code == "store_unavailable" or self._failed_closing:
+                return
+            # The disk is not at fault, so the outcome can be written: as the server's own failure.
+            self._failed_closing = True
+            if effect.outcome == "completed":
+                problem = Problem(code=code, message=why)
+                effect = msgspec.structs.replace(effect, outcome="failed", reason=code, problem=problem)
+            await self._close(effect, due, untold)
+
+    def _meaning(self, error: Exception) -> tuple[_Code, str]:
+        """The code and the words for a write that failed, which the log is told of."""
+        turn_id = self._driver.turn.spec.turn_id
+        if isinstance(error, StoreError):
+            logger.error("turn %s: %s", turn_id, error)
+            return "store_unavailable", str(error)
+        logger.error("turn %s: the server failed as it wrote", turn_id, exc_info=error)
+        return "internal_error", "The server failed; its log says why."
+
+    def _take_back(self, code: str, why: str, due: deque[fx.Effect]) -> None:
         """An answer that could not be accounted for is not called complete."""
-        problem = Problem(code="store_unavailable", message=why, retry_after=STORE_RETRY_SECONDS)
+        retry_after = STORE_RETRY_SECONDS if code == "store_unavailable" else None
+        problem = Problem(code=code, message=why, retry_after=retry_after)
         committed = not any(type(each) is fx.Commit for each in due)
         whole = next(each for each in due if isinstance(each, fx.Finish))
         due.clear()
@@ -270,3 +295,7 @@ class Performer:
             if committed
             else fx.Reject(problem)
         )
+
+
+def _outputs(due: Iterable[fx.Effect]) -> list[fx.Output]:
+    return [cast("fx.Output", each) for each in due if type(each) in OUTPUTS]
