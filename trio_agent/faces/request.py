@@ -14,7 +14,7 @@ from trio_agent.turn.context import TurnContext
 
 SERVER_KEY_OWNER = "server"
 SESSION_HEADERS = ("x-client-session-id", "x-session-id", "x-claude-code-session-id", "session-id")
-"""Headers that label a session; the first that is there counts. The last two are Claude Code's and Codex's."""
+"""Headers that label a session: the first that is there counts. Two are Claude Code's and Codex's own."""
 _LABEL_LIMIT = 256
 
 
