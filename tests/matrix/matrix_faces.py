@@ -109,10 +109,37 @@ def _messages_body(ask: Ask) -> dict[str, Any]:
     }
 
 
+def _events(stream: bytes) -> list[dict[str, Any]]:
+    lines = stream.decode().split("\n")
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+
 def _messages_text(stream: bytes) -> str:
-    lines = [line.removeprefix("data: ") for line in stream.decode().split("\n") if line.startswith("data: ")]
-    deltas = [event["delta"] for event in map(json.loads, lines) if event["type"] == "content_block_delta"]
+    deltas = [event["delta"] for event in _events(stream) if event["type"] == "content_block_delta"]
     return "".join(delta.get("text", "") for delta in deltas)
+
+
+def _responses_body(ask: Ask) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    items: list[dict[str, Any]] = [{"role": "user", "content": "How is the weather?"}]
+    if ask.results:
+        arguments = '{"city": "Rome"}'
+        items += [
+            {"type": "function_call", "call_id": CALL_ID, "name": HOST_TOOL, "arguments": arguments},
+            {"type": "function_call_output", "call_id": CALL_ID, "output": "4 C"},
+        ]
+    return {
+        "model": ask.model,
+        "store": False,
+        "stream": ask.stream,
+        "tools": [{"type": "function", "name": HOST_TOOL, "parameters": schema}],
+        "input": items,
+    }
+
+
+def _responses_text(stream: bytes) -> str:
+    deltas = [event for event in _events(stream) if event["type"] == "response.output_text.delta"]
+    return "".join(event["delta"] for event in deltas)
 
 
 FACES = {
@@ -132,5 +159,13 @@ FACES = {
         name="messages",
         text=_messages_text,
         headers={"anthropic-version": "2023-06-01"},
+    ),
+    "responses": Face(
+        path="/v1/responses",
+        body=_responses_body,
+        role=b'"type":"response.in_progress"',
+        end=b"event: response.completed",
+        name="responses",
+        text=_responses_text,
     ),
 }
