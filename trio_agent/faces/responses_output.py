@@ -77,10 +77,15 @@ class Output:
         Args:
             at: when the batch came, in seconds since the epoch; needed with `Finish` and `SendError`.
         """
-        return b"".join([self._events(output, at) for output in outputs])
+        return b"".join(
+            [
+                self.more_text(output.text) if type(output) is fx.SendText else self._events(output, at)
+                for output in outputs
+            ]
+        )
 
     def more_text(self, text: str) -> bytes:
-        """The same as `write` with one `SendText`; this is what nearly all batches are."""
+        """The same as `write` with one `SendText`; this is what nearly all outputs are."""
         open_text = self._text
         if open_text is None:
             return self._say("text", text)
@@ -112,8 +117,6 @@ class Output:
 
     def _events(self, output: fx.Output, at: int | None) -> bytes:
         match output:
-            case fx.SendText(text):
-                return self._say("text", text)
             case fx.SendRefusal(text):
                 return self._say("refusal", text)
             case fx.SendReasoning(text):
