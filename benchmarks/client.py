@@ -83,9 +83,9 @@ class Stream(asyncio.Protocol):
         body = bytes(self._got).partition(b"\r\n\r\n")[2]
         text, done = "", False
         for line in unchunked(body).split(b"\n"):
-            if line == self._face.last:
+            if self._face.last.fullmatch(line):
                 done = True
-            elif line.startswith(b"data: "):
+            elif line.startswith(b"data: ") and line != b"data: [DONE]":
                 text += self._face.text(json.loads(line[6:]))
         if text != plan.text() or not done:
             raise BadAnswerError(

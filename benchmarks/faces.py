@@ -20,7 +20,7 @@ class Face:
         body: a streamed request for a prompt.
         text: the words that one event of the stream adds, of its JSON.
         first: matches the bytes that come with the first word, and with nothing before it.
-        last: the last event's line.
+        last: the line that says that the answer is whole.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Face:
     body: Callable[[str], dict[str, Any]]
     text: Callable[[dict[str, Any]], str]
     first: re.Pattern[bytes]
-    last: bytes
+    last: re.Pattern[bytes]
 
 
 def _chat_body(prompt: str) -> dict[str, Any]:
@@ -57,13 +57,21 @@ def _messages_text(event: dict[str, Any]) -> str:
     return str(event["delta"]["text"]) if event["type"] == "content_block_delta" else ""
 
 
+def _responses_body(prompt: str) -> dict[str, Any]:
+    return {"model": MODEL, "stream": True, "store": False, "input": prompt}
+
+
+def _responses_text(event: dict[str, Any]) -> str:
+    return str(event["delta"]) if event["type"] == "response.output_text.delta" else ""
+
+
 CHAT: Final = Face(
     name="Chat",
     path="/v1/chat/completions",
     body=_chat_body,
     text=_chat_text,
     first=re.compile(rb'"content": ?"[^"]'),
-    last=b"data: [DONE]",
+    last=re.compile(rb"data: \[DONE\]"),
 )
 FACES: Final[tuple[Face, ...]] = (
     CHAT,
@@ -73,7 +81,15 @@ FACES: Final[tuple[Face, ...]] = (
         body=_messages_body,
         text=_messages_text,
         first=re.compile(rb'"text": ?"[^"]'),
-        last=b'data: {"type":"message_stop"}',
+        last=re.compile(rb'data: \{"type":"message_stop"\}'),
+    ),
+    Face(
+        name="Responses",
+        path="/v1/responses",
+        body=_responses_body,
+        text=_responses_text,
+        first=re.compile(rb'"delta": ?"[^"]'),
+        last=re.compile(rb'data: \{"type":"response\.completed".*'),
     ),
 )
 """What trio-agent speaks, Chat first: others are compared with it."""

@@ -81,6 +81,12 @@ def test_a_plan_goes_through_a_prompt() -> None:
 DELTAS = {
     "Chat": '{"choices":[{"delta":{"content":"%s"}}]}',
     "Messages": '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%s"}}',
+    "Responses": '{"type":"response.output_text.delta","sequence_number":4,"delta":"%s"}',
+}
+LAST = {
+    "Chat": "[DONE]",
+    "Messages": '{"type":"message_stop"}',
+    "Responses": '{"type":"response.completed","response":{}}',
 }
 
 
@@ -91,11 +97,11 @@ def test_the_client_does_not_count_a_wrong_answer(face: str) -> None:
     from benchmarks.faces import BY_NAME
     from benchmarks.plan import Plan
 
-    assert set(DELTAS) == set(BY_NAME)
+    assert set(DELTAS) == set(LAST) == set(BY_NAME)
 
     def answer(*words: str, done: bool = True) -> Stream:
         events = [f"data: {DELTAS[face] % word}\n\n".encode() for word in words]
-        body = b"".join([*events, BY_NAME[face].last + b"\n\n" if done else b""])
+        body = b"".join([*events, f"data: {LAST[face]}\n\n".encode() if done else b""])
         stream = Stream(BY_NAME[face])
         stream._got += b"HTTP/1.1 200 OK\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         return stream
