@@ -106,6 +106,8 @@ class StreamSink:
 
     def _bytes(self, output: fx.Output) -> bytes:
         match output:
+            case fx.SendText(text) if more := self._said.blocks.more_text(text):
+                return more
             case fx.SendRole(usage):
                 return wire.message_start(self._style.response_id, self._style.model, usage or Usage())
             case fx.SendKeepalive():
