@@ -14,7 +14,7 @@ from trio_agent.accounting.prices import PriceBook
 from trio_agent.config.home import ensure_home, resolve_home
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError, ConfigProblem, KeyPath, quote, render_path
-from trio_agent.config.schema import Config
+from trio_agent.config.schema import Config, StoreConfig
 from trio_agent.errors import AgentError
 from trio_agent.providers.contract import Mount
 from trio_agent.providers.credentials import Credentials, CredentialsError
@@ -22,6 +22,7 @@ from trio_agent.providers.directory import ModelDirectory
 from trio_agent.providers.registry import BootProblem, MountedProvider, ProviderSpec, boot_providers
 from trio_agent.statemachine.money import Price
 from trio_agent.store.contract import Store, StoreError
+from trio_agent.store.limits import Limits
 from trio_agent.store.sqlite import open_store
 from trio_agent.tools.box import PythonToolBox, load_tools
 from trio_agent.tools.python import PythonTool, ToolDefinitionError, python_tool
@@ -140,12 +141,24 @@ async def _open_store(
     path = config.store.path or (home or Path()) / DATABASE
     try:
         return await resources.enter_async_context(
-            open_store(path, instance_id=world.new_id("inst_"), now=world.now)
+            open_store(path, instance_id=world.new_id("inst_"), now=world.now, limits=limits_of(config.store))
         )
     except StoreError as error:
         remedy = "mend that, or name another file in store.url, as sqlite:///absolute/path"
         problems.append(ConfigProblem("store_unusable", "store.url", str(error), remedy=remedy))
         return None
+
+
+def limits_of(config: StoreConfig) -> Limits:
+    """What a store keeps beside turns, as the configuration has it."""
+    return Limits(
+        responses=config.retention.responses,
+        sessions=config.retention.sessions,
+        events=config.retention.events,
+        max_responses=config.max_responses,
+        max_conversations=config.max_conversations,
+        max_sessions=config.max_sessions,
+    )
 
 
 def _load_tools(

@@ -139,6 +139,18 @@ ONE_PROBLEM = [
     ({"store": {"url": "sqlite:///a.db?mode=ro"}}, "config_invalid_value", "store.url", ""),
     ({"store": {"url": "sqlite:///a%00b"}}, "config_invalid_value", "store.url", ""),
     ({"store": {"url": "http://[::1/x"}}, "config_invalid_value", "store.url", ""),
+    ({"store": {"max_responses": 0}}, "config_invalid_value", "store.max_responses", ""),
+    ({"store": {"max_conversations": -1}}, "config_invalid_value", "store.max_conversations", ""),
+    ({"store": {"max_sessions": 1.5}}, "config_invalid_type", "store.max_sessions", ""),
+    ({"store": {"retention": {"events": 0}}}, "config_invalid_value", "store.retention.events", ""),
+    ({"store": {"retention": {"sessions": "7d"}}}, "config_invalid_type", "store.retention.sessions", ""),
+    (
+        {"store": {"retention": {"response": 9}}},
+        "config_unknown_key",
+        "store.retention.response",
+        "responses",
+    ),
+    ({"store": {"retention": 9}}, "config_invalid_type", "store.retention", ""),
     (
         {"provider": {"module": "x", "config": {"n": float("nan")}}},
         "config_invalid_value",

@@ -22,12 +22,14 @@ from trio_agent.statemachine.money import Price
 from . import rules
 from .problems import KeyPath
 
+DAY = 86_400.0
 YEAR = 31_536_000
 
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=YEAR, extra={"unit": "seconds"})]
 SecondsOrZero: TypeAlias = Annotated[float, Meta(ge=0, le=YEAR, extra={"unit": "seconds"})]
 Usd: TypeAlias = Annotated[Decimal, Meta(extra={"unit": "USD"})]
+Rows: TypeAlias = Annotated[int, Meta(ge=1, le=100_000_000)]
 UsdPerToken: TypeAlias = Annotated[Decimal, Meta(extra={"unit": "USD per token"})]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 ProviderId: TypeAlias = Annotated[
@@ -178,10 +180,22 @@ class ModelPrice(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
         )
 
 
+class RetentionConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`store.retention`: how long what lies beside turns is kept after it was used last."""
+
+    responses: Seconds = 30 * DAY
+    sessions: Seconds = 30 * DAY
+    events: Seconds = 7 * DAY
+
+
 class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`store`: where turns are kept. Without `url` it is the database in the home."""
+    """`store`: where turns are kept, and how much beside them. Without `url` it is the home's database."""
 
     url: StoreUrl | None = None
+    retention: RetentionConfig = RetentionConfig()
+    max_responses: Rows = 100_000
+    max_conversations: Rows = 10_000
+    max_sessions: Rows = 10_000
 
     @property
     def path(self) -> Path | None:
