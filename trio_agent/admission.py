@@ -46,8 +46,10 @@ class Admitted(Struct, frozen=True):
 
     `model` is the name to show the client, `notes` what was left out or repaired, `hidden` the server-side
     tools that the caller's own tools hide, `ignored` the fields of the request that no wire in question has.
+    `turn` is the machine: what was said is in it, once it has run.
     """
 
+    turn: Turn
     turn_id: str
     model: str
     notes: tuple[str, ...]
@@ -113,6 +115,14 @@ class Admission:
             return await self._begin(plan, host, context)
         except StoreError as error:
             raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+
+    def shown_model(self, request: TurnRequest) -> str:
+        """The name to show the client of the model that a request asks for.
+
+        Raises:
+            AgentError: `unknown_model` and its like.
+        """
+        return self._planner.resolve(request).shown
 
     # --- an ordinary turn -----------------------------------------------------------------------------
 
@@ -266,7 +276,14 @@ class Admission:
             )
 
         return Admitted(
-            turn.spec.turn_id, plan.shown_model, plan.notes, plan.hidden, plan.ignored, first, make_driver
+            turn,
+            turn.spec.turn_id,
+            plan.shown_model,
+            plan.notes,
+            plan.hidden,
+            plan.ignored,
+            first,
+            make_driver,
         )
 
     async def _record_refusal(

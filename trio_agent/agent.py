@@ -218,6 +218,14 @@ class Agent:
             )
         return await self._counter.count(request)
 
+    def shown_model(self, request: TurnRequest) -> str:
+        """The name under which a client knows the model that it asks for.
+
+        Raises:
+            AgentError: there is no such model, or no such role.
+        """
+        return self._admission.shown_model(request)
+
     # --- models --------------------------------------------------------------------------------------
 
     def models(self) -> list[ModelRef]:

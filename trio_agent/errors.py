@@ -24,6 +24,7 @@ STATUS: Final[Mapping[str, int]] = {
     "request_too_deep": 400,
     "too_many_parts": 400,
     "upstream_rejected": 400,
+    "websocket_connection_limit_reached": 400,
     "invalid_api_key": 401,
     "budget_exceeded": 402,
     "origin_not_allowed": 403,

@@ -12,7 +12,7 @@ from trio_agent.statemachine.conversation import ProviderReasoning, RedactedThin
 from trio_agent.wire import reasoning_token
 from trio_agent.wire import responses_items as items
 from trio_agent.wire.freeform import FreeformReader
-from trio_agent.wire.responses_events import EventWriter, delta_head
+from trio_agent.wire.responses_events import EventWriter
 from trio_agent.wire.responses_tools import ToolName
 
 PartKind = Literal["text", "refusal"]
@@ -105,7 +105,7 @@ class OpenMessage(OpenItem):
         opened = self._write.event("response.content_part.added", **place, part=part.shown())
         self._parts.append(part)
         self._kind, self._words = kind, part.words
-        self._head = delta_head(f"{_PARTS[kind][2]}.delta", **place, **known)
+        self._head = self._write.delta_head(f"{_PARTS[kind][2]}.delta", **place, **known)
         return opened
 
     def _close_part(self) -> bytes:
@@ -156,7 +156,7 @@ class OpenReasoning(OpenItem):
             opening = self._write.event(
                 "response.reasoning_summary_part.added", **place, part=items.SummaryPart("")
             )
-            self._head = delta_head("response.reasoning_summary_text.delta", **place)
+            self._head = self._write.delta_head("response.reasoning_summary_text.delta", **place)
         self._words.append(text)
         return opening + self._write.delta(self._head, text)
 
@@ -207,7 +207,7 @@ class OpenCall(OpenItem):
             if tool.kind == "function"
             else "response.custom_tool_call_input"
         )
-        self._head = delta_head(f"{self._events}.delta", **self._place)
+        self._head = self._write.delta_head(f"{self._events}.delta", **self._place)
 
     def add(self, fragment: str) -> bytes:
         self._unread.append(fragment)

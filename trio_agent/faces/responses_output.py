@@ -57,12 +57,13 @@ class Output:
     Args:
         streamed: whether events are wanted; otherwise `write` gives nothing.
         after: the number of the last event that the client has seen.
+        lines: each event is to be a line of JSON, for a WebSocket.
     """
 
-    def __init__(self, head: Head, *, streamed: bool = True, after: int = -1) -> None:
+    def __init__(self, head: Head, *, streamed: bool = True, after: int = -1, lines: bool = False) -> None:
         self.head = head
         self.state = _RUNNING
-        self._write = EventWriter(silent=not streamed, after=after)
+        self._write = EventWriter(silent=not streamed, after=after, lines=lines)
         self._streamed = streamed
         self._items: list[OpenItem] = []
         self._current: OpenMessage | OpenReasoning | None = None

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 import trio
-from quart import Response, request
+from quart import Response, has_websocket_context, request, websocket
+from werkzeug.datastructures import Headers as WireHeaders
 
 from trio_agent.agent import Agent
 from trio_agent.config.binding import check_binding
@@ -24,9 +25,10 @@ from trio_agent.faces.answer import (
     turn_headers,
 )
 from trio_agent.faces.request import Incoming, RawBody, authenticate
+from trio_agent.faces.responses_socket import Handshake, converse
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.access import guard_access
-from trio_agent.server.asgi import TurnApp, TurnResponse
+from trio_agent.server.asgi import SocketResponse, TurnApp, TurnResponse
 from trio_agent.server.bodies import BodyBudget
 from trio_agent.server.limits import HttpLimits
 from trio_agent.server.listen import open_listeners, serve_asgi
@@ -78,6 +80,13 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
     async def count_message_tokens() -> TurnResponse:
         return await turn(count_tokens.respond)
 
+    @app.websocket("/v1/responses")
+    async def converse_in_responses() -> SocketResponse:
+        headers = _lower(websocket.headers)
+        owner = authenticate(headers, api_key)
+        handshake = Handshake(websocket.path, headers, owner, budget.hold)
+        return SocketResponse(partial(converse, agent, handshake))
+
     @app.get("/v1/models")
     async def list_models() -> Response:
         caller()
@@ -100,7 +109,8 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
 
     @app.errorhandler(AgentError)
     async def refused(error: AgentError) -> Response:
-        render = body_renderer(request.path, _headers())
+        called = websocket if has_websocket_context() else request
+        render = body_renderer(called.path, _lower(called.headers))
         return _json(render(error), error.status, error_headers(error))
 
     guard_access(app, keyless=api_key is None, origins=server.cors_origins)
@@ -133,7 +143,11 @@ async def _run(
 
 
 def _headers() -> dict[str, str]:
-    return {name.lower(): value for name, value in request.headers.items()}
+    return _lower(request.headers)
+
+
+def _lower(headers: WireHeaders) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _json(body: bytes, status: int = 200, headers: Headers = JSON) -> Response:

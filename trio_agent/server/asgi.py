@@ -153,6 +153,8 @@ class Socket:
     def __init__(self, receive: Callable[[], Awaitable[bytes | str]], send: ASGISend) -> None:
         self._receive = receive
         self._send = send
+        self.closed = False
+        """Whether `close` was called."""
 
     async def receive(self) -> str | bytes:
         """The next message, waited for; text, or bytes where the client sent a binary one."""
@@ -169,6 +171,7 @@ class Socket:
             code: of RFC 6455, 7.4.
             reason: at most 123 bytes of it are sent.
         """
+        self.closed = True
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
 
@@ -222,15 +225,17 @@ class TurnWebsocketConnection(TrioASGIWebsocketConnection):
 
     async def _serve(self, websocket: Any, receive: Callable[[], Awaitable[bytes | str]], send: Any) -> None:
         response = await self.app.handle_websocket(websocket)
+        closed = self._closed
         if isinstance(response, SocketResponse):
             await websocket.accept()
-            run = response.run
+            socket, run = Socket(receive, send), response.run
             del response  # the connection may last an hour
-            await run(Socket(receive, send))
+            await run(socket)
+            closed = socket.closed
         elif response is not None and not self._accepted:
             await self._reject(cast("TrioResponse", response), send)
             return
-        if not self._closed:
+        if not closed:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _reject(self, response: TrioResponse, send: Any) -> None:

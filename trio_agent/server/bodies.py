@@ -70,6 +70,20 @@ class BodyBudget:
             let_go()
             raise
 
+    def hold(self, data: bytes) -> RawBody:
+        """A body that is there already: a message. It counts until it is closed.
+
+        Raises:
+            AgentError: `server_busy`, there is no room for it.
+        """
+        self._check_room(len(data))
+        self.held += len(data)
+
+        def let_go() -> None:
+            self.held -= len(data)
+
+        return RawBody(data, let_go)
+
     def _check_room(self, more: int) -> None:
         if self.held + more > self._most:
             raise AgentError(
