@@ -26,8 +26,8 @@ from interop.programs import Finished, run_client
 Calls: TypeAlias = list[list[dict[str, Any]]]
 
 LIMIT_S = 90.0
-PATIENCE_S = 15.0
-"""How long an agent that never gives up is watched."""
+ENOUGH = 3
+"""Turns after which an agent that never gives up is ended."""
 GREETING = "Hello, wörld\n"
 CLOSING = "The greeting is written."
 NO_REASON = "This model takes no greetings."
@@ -81,7 +81,7 @@ def plans(agent: Agent, path: Path) -> dict[str, Plan]:
             NO_REASON,
         ),
         "broken": Plan(
-            "the upstream stays broken" + ("" if agent.gives_up else f", for {PATIENCE_S:.0f} seconds"),
+            "the upstream stays broken" + ("" if agent.gives_up else f", asked {ENOUGH} times"),
             [[{"fail": {"kind": "unavailable", "status": 503}}]],
             False,
             [failed],
@@ -126,7 +126,11 @@ def _run(
     path = place.work / "greeting.txt"
     path.unlink(missing_ok=True)
     launch = start(place, model)
-    ended = run_client(launch.command, place.work, launch.env, PATIENCE_S if plan.endless else LIMIT_S)
+
+    def enough() -> bool:
+        return plan.endless and len(turns(served, model)) >= ENOUGH
+
+    ended = run_client(launch.command, place.work, launch.env, LIMIT_S, enough)
     if plan.endless:
         findings.expect("its end", ended.code, None)
     else:

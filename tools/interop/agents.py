@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 
 from support.serving import KEY
 
-from interop.installing import CLAUDE_CODE, OPENCODE, Cache, this_platform
+from interop.installing import CLAUDE_CODE, CODEX, OPENCODE, Cache, this_platform
 
 PROMPT = "Write the greeting into the file that I told you about."
 
@@ -137,8 +138,56 @@ def _write_opencode(path: Path, text: str) -> Mapping[str, Any]:
     return {"name": "write", "arguments": {"filePath": str(path), "content": text}}
 
 
+# --- Codex --------------------------------------------------------------------------------------
+
+
+def _install_codex(cache: Cache) -> Path:
+    package = "@openai/codex"
+    modules = cache.npm("codex", f"{package}@{CODEX}")
+    found = (modules / f"{package}-{this_platform()}" / "vendor").glob("*/bin/codex")
+    return next(found)
+
+
+def _start_codex(program: Path) -> Start:
+    def start(place: Place, model: str) -> Launch:
+        env = _bare(place.home, CODEX_HOME=str(place.home / "codex"), LAB_KEY=KEY)
+        folder = Path(env["CODEX_HOME"])
+        folder.mkdir(exist_ok=True)
+        (folder / "config.toml").write_text(_CODEX_CONFIG.format(model=model, url=place.url))
+        options = ["--json", "--skip-git-repo-check", "--sandbox", "danger-full-access"]
+        return Launch([str(program), "exec", *options, PROMPT], env)
+
+    return start
+
+
+_CODEX_CONFIG = """
+model = "{model}"
+model_provider = "lab"
+check_for_update_on_startup = false
+
+[model_providers.lab]
+name = "Lab"
+base_url = "{url}/v1"
+env_key = "LAB_KEY"
+wire_api = "responses"
+request_max_retries = 1
+stream_max_retries = 1
+
+[analytics]
+enabled = false
+
+[otel]
+exporter = "none"
+"""
+
+
+def _write_codex(path: Path, text: str) -> Mapping[str, Any]:
+    return {"name": "exec_command", "arguments": {"cmd": f"printf %s {shlex.quote(text)} > {path}"}}
+
+
 AGENTS = [
     Agent("claude-code", "messages", _install_claude, _start_claude, _write_claude),
+    Agent("codex", "responses", _install_codex, _start_codex, _write_codex),
     Agent(
         "opencode",
         "chat",
@@ -154,6 +203,14 @@ AGENTS = [
         _start_opencode("@ai-sdk/anthropic"),
         _write_opencode,
         repeats_cut=False,
+        gives_up=False,
+    ),
+    Agent(
+        "opencode",
+        "responses",
+        _install_opencode,
+        _start_opencode("@ai-sdk/openai"),
+        _write_opencode,
         gives_up=False,
     ),
 ]

@@ -65,16 +65,21 @@ def running(
 
 @dataclass(frozen=True)
 class Finished:
-    """How a client ended. `code` is `None` where its time was up."""
+    """How a client ended. `code` is `None` where it was ended."""
 
     code: int | None
     output: str
     errors: str
-    took_s: float
 
 
-def run_client(command: Sequence[str], folder: Path, env: Mapping[str, str], limit_s: float) -> Finished:
-    """Run a program to its end; after `limit_s` seconds end it, with all that it has started."""
+def run_client(
+    command: Sequence[str],
+    folder: Path,
+    env: Mapping[str, str],
+    limit_s: float,
+    enough: Callable[[], bool] = lambda: False,
+) -> Finished:
+    """Run a program to its end. It is ended once `enough` says so, or after `limit_s` seconds."""
     began = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -85,16 +90,19 @@ def run_client(command: Sequence[str], folder: Path, env: Mapping[str, str], lim
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
+    code: int | None = None
     try:
-        output, errors = process.communicate(timeout=limit_s)
-        code: int | None = process.returncode
-    except subprocess.TimeoutExpired:
-        _end(process)
-        output, errors = process.communicate()
-        code = None
+        while time.monotonic() - began < limit_s and not enough():
+            try:
+                process.communicate(timeout=0.5)  # what it has read is kept for the next call
+            except subprocess.TimeoutExpired:
+                continue
+            code = process.returncode
+            break
     finally:
         _end(process)
-    return Finished(code, output.decode(), errors.decode(errors="replace"), time.monotonic() - began)
+    output, errors = process.communicate()
+    return Finished(code, output.decode(), errors.decode(errors="replace"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

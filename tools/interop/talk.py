@@ -150,8 +150,57 @@ class MessagesFace:
         return [answer.back, {"role": "user", "content": [block]}]
 
 
+class ResponsesFace:
+    name = "Responses"
+    stopped = "completed"
+    called = "completed"
+
+    def __init__(self, url: str, key: str) -> None:
+        self._client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
+
+    def _fields(self, model: str, messages: list[Any], tool: bool) -> dict[str, Any]:
+        function = {"type": "function", "name": "get_weather", "parameters": CITY, "strict": False}
+        return {"model": model, "input": messages, "store": False, "tools": [function] if tool else []}
+
+    def say(self, model: str, messages: list[Any], *, tool: bool = False) -> Answer:
+        return self._read(self._client.responses.create(**self._fields(model, messages, tool)), 1)
+
+    def stream(self, model: str, messages: list[Any], *, tool: bool = False) -> Answer:
+        pieces = 0
+        with self._client.responses.create(**self._fields(model, messages, tool), stream=True) as stream:
+            for event in stream:
+                pieces += event.type == "response.output_text.delta"
+                if event.type == "response.failed":  # the SDK does not raise for it
+                    raise _failed(stream.response.request, event.response)
+                if event.type == "response.completed":
+                    return self._read(event.response, pieces)
+        raise AssertionError("the stream has no last event")
+
+    def _read(self, answer: Any, pieces: int) -> Answer:
+        calls = [item for item in answer.output if item.type == "function_call"]
+        return Answer(
+            answer.output_text,
+            answer.status,
+            answer.usage.input_tokens,
+            answer.usage.output_tokens,
+            [(call.call_id, call.name, json.loads(call.arguments)) for call in calls],
+            pieces,
+            [item.model_dump(exclude_none=True) for item in answer.output],
+        )
+
+    def result(self, answer: Answer, text: str) -> list[Any]:
+        call_id = answer.calls[0][0]
+        return [*answer.back, {"type": "function_call_output", "call_id": call_id, "output": text}]
+
+
+def _failed(request: Any, response: Any) -> openai.APIError:
+    """What `response.failed` says, as an error; our own code stands beside that of the API."""
+    error = response.error.model_dump()
+    return openai.APIError(error["message"], request, body={"code": error["trio_agent_code"]})
+
+
 def faces(url: str, key: str) -> list[Face]:
-    return [ChatFace(url, key), MessagesFace(url, key)]
+    return [ChatFace(url, key), ResponsesFace(url, key), MessagesFace(url, key)]
 
 
 def converse(face: Face, model: str, prompts: Prompts, findings: Findings) -> None:
