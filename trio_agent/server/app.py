@@ -238,6 +238,7 @@ async def serve_on(
                 grace=agent.config.server.shutdown_grace,
                 on_grace_over=agent.stop_turns,
                 on_draining=agent.drain,
+                until_idle=agent.idle,
                 render_error=render_error,
             )
         )

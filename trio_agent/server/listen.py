@@ -105,6 +105,7 @@ async def serve_asgi(
     grace: float,
     on_grace_over: Callable[[], Awaitable[None] | None],
     on_draining: Callable[[], None],
+    until_idle: Callable[[], Awaitable[None]] | None = None,
     render_error: RenderError = plain_error,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -127,6 +128,8 @@ async def serve_asgi(
         grace: seconds for running requests.
         on_grace_over: tells running turns to end with a terminal event.
         on_draining: tells health checks that no new request will come.
+        until_idle: waits for what the application does without a connection. It has the same time as the
+            connections; what is left then is for whoever runs it to end.
         render_error: bodies of errors that reach no route.
         task_status: started with the listeners once connections are accepted.
     """
@@ -141,7 +144,7 @@ async def serve_asgi(
                 _close_all(listeners)
                 accepting.cancel_scope.cancel()
             on_draining()
-            await server.drain(grace, on_grace_over)
+            await server.drain(grace, on_grace_over, until_idle)
         finally:
             _close_all(listeners)
             server.abort()
@@ -224,24 +227,31 @@ class _Server:
             self._refusals -= 1
             stream.socket.close()
 
-    async def drain(self, grace: float, on_grace_over: Callable[[], Awaitable[None] | None]) -> None:
+    async def drain(
+        self,
+        grace: float,
+        on_grace_over: Callable[[], Awaitable[None] | None],
+        until_idle: Callable[[], Awaitable[None]] | None,
+    ) -> None:
         """Let running requests end; see `serve_asgi`."""
         await start_draining(self._config, self._context)
         for connection in list(self._connections):
             connection.drain()
-        with trio.move_on_after(grace):
-            await self._all_closed()
-        if self._connections:
+        with trio.move_on_after(grace) as scope:
+            await self._all_done(until_idle)
+        if scope.cancelled_caught:
             with trio.move_on_after(LAST_WORDS_TIMEOUT):
                 said = on_grace_over()
                 if inspect.isawaitable(said):
                     await said
-                await self._all_closed()
+                await self._all_done(until_idle)
 
-    async def _all_closed(self) -> None:
+    async def _all_done(self, until_idle: Callable[[], Awaitable[None]] | None) -> None:
         if self._connections:
             self._empty = trio.Event()
             await self._empty.wait()
+        if until_idle is not None:
+            await until_idle()
 
     def abort(self) -> None:
         """Reset what is still connected; this also ends writes, which are shielded from cancellation."""
