@@ -34,6 +34,7 @@ STATUS: Final[Mapping[str, int]] = {
     "method_not_allowed": 405,
     "request_timeout": 408,
     "turn_cancelled": 409,
+    "idempotency_conflict": 409,
     "body_too_large": 413,
     "tools_not_supported_by_backend": 422,
     "images_not_supported_by_backend": 422,
@@ -96,6 +97,20 @@ class AgentError(Exception):
         self.extra = dict(extra or {})
         self.turn_id: str | None = None
         """The record of the refusal, where one was written; becomes the header `X-Turn-Id`."""
+
+    def again(self) -> AgentError:
+        """The same error, for somebody else to raise."""
+        error = AgentError(
+            self.code,
+            self.message,
+            param=self.param,
+            retry_after=self.retry_after,
+            retryable=self.retryable,
+            shown_code=self.shown_code,
+            extra=self.extra,
+        )
+        error.turn_id = self.turn_id
+        return error
 
 
 def error_of(problem: Problem) -> AgentError:

@@ -48,14 +48,22 @@ class Asked:
     """A request to the application, without a socket."""
 
     def __init__(
-        self, agent: Agent, body: Any, *, key: str | None = None, reads: float = float("inf")
+        self,
+        agent: Agent,
+        body: Any,
+        *,
+        key: str | None = None,
+        reads: float = float("inf"),
+        once: str | None = None,
     ) -> None:
+        """`once` is its Idempotency-Key."""
         self.sent: list[bytes] = []
         self.headers: dict[str, str] = {}
         self.scope = trio.CancelScope()
         self._app = create_app(agent, api_key=key)
         self._body = json.dumps(body).encode()
         self._key = key
+        self._once = once
         self._reads = reads
         self._more = trio.Event()
 
@@ -69,6 +77,8 @@ class Asked:
         given = [(b"host", b"127.0.0.1"), (b"content-length", b"%d" % len(self._body))]
         if self._key is not None:
             given.append((b"authorization", f"Bearer {self._key}".encode()))
+        if self._once is not None:
+            given.append((b"idempotency-key", self._once.encode()))
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
             "method": "POST", "path": "/v1/chat/completions", "raw_path": b"/v1/chat/completions",

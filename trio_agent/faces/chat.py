@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.json import encode
 
+from trio_agent.admission import Admitted
 from trio_agent.agent import Agent
 from trio_agent.config.schema import ServerConfig
 from trio_agent.errors import AgentError
 from trio_agent.faces.answer import Send, turn_headers
-from trio_agent.faces.chat_sinks import CollectSink, StreamSink, Style
+from trio_agent.faces.chat_sinks import Style, make_sink, sink_of
+from trio_agent.faces.idempotency import Begun, Once, key_of
 from trio_agent.faces.request import Incoming, preflight_of, session_of, wants_stream
 from trio_agent.providers.contract import NamedTool, Options, ResponseFormat, ToolChoice
 from trio_agent.statemachine.conversation import Tool
+from trio_agent.turn.context import TurnContext
 from trio_agent.turn.request import TurnRequest
 from trio_agent.wire import chat_request as wire
 from trio_agent.wire.body import decode, without_mark
 
 FACE = "chat"
+PREFIX = "chatcmpl-"
 
 
 class Decoded(Struct, frozen=True):
@@ -37,21 +42,50 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
         AgentError: nothing has been sent; it is the answer.
     """
     server = agent.config.server
+    key = key_of(incoming, max_depth=server.max_depth)
     decoded = _decoded(incoming, server)
-    request = decoded.request
-    context = incoming.context
-    admitted = await agent.admit(request, context=context)
-    style = Style(
-        response_id=context.world.new_id("chatcmpl-"),
+    if key is None:
+        admitted = await agent.admit(decoded.request, context=incoming.context)
+        response_id = incoming.context.world.new_id(PREFIX)
+        style = _style(decoded, admitted, incoming, response_id, incoming.context, server)
+        await agent.run(admitted, make_sink(style, send))
+        return
+    response_id = incoming.context.world.new_id(PREFIX)
+
+    async def begin(context: TurnContext) -> Begun:
+        admitted = await agent.admit(decoded.request, context=context)
+        return Begun(admitted, encode(_style(decoded, admitted, incoming, response_id, context, server)))
+
+    once = Once(
+        agent=agent,
+        incoming=incoming,
+        key=key,
+        request=decoded.request,
+        answer_id=response_id,
+        begin=begin,
+        sink_of=sink_of,
+    )
+    await once.respond(send)
+
+
+def _style(
+    decoded: Decoded,
+    admitted: Admitted,
+    incoming: Incoming,
+    response_id: str,
+    context: TurnContext,
+    server: ServerConfig,
+) -> Style:
+    return Style(
+        response_id=response_id,
         created=int(context.started_at),
         model=admitted.model,
         headers=turn_headers(admitted.turn_id, [*decoded.hosted, *admitted.ignored, *admitted.hidden]),
+        stream=decoded.request.stream,
         include_usage=decoded.include_usage,
         progress=incoming.headers.get("x-tool-progress", "").lower() == "true",
         errors=server.in_stream_errors,
     )
-    sink = StreamSink(send, style) if request.stream else CollectSink(send, style)
-    await agent.run(admitted, sink)
 
 
 def _decoded(incoming: Incoming, server: ServerConfig) -> Decoded:

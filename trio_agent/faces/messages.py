@@ -6,20 +6,25 @@ import re
 from typing import Any
 
 from msgspec import Struct
+from msgspec.json import encode
 
+from trio_agent.admission import Admitted
 from trio_agent.agent import Agent
 from trio_agent.config.schema import ServerConfig
 from trio_agent.errors import AgentError
 from trio_agent.faces.answer import Send, turn_headers
-from trio_agent.faces.messages_sinks import CollectSink, StreamSink, Style
+from trio_agent.faces.idempotency import Begun, Once, key_of
+from trio_agent.faces.messages_sinks import Style, make_sink, sink_of
 from trio_agent.faces.places import in_the_clients_words
 from trio_agent.faces.request import Incoming, preflight_of, session_of, wants_stream
 from trio_agent.providers.contract import NamedTool, Options, ResponseFormat, ToolChoice
+from trio_agent.turn.context import TurnContext
 from trio_agent.turn.request import TurnRequest
 from trio_agent.wire import messages_request as wire
 from trio_agent.wire.body import decode, without_mark
 
 FACE = "messages"
+PREFIX = "msg_"
 _BETA = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _MOST_BETAS = 50
 _LONGEST_USER = 64  # characters that other vendors take
@@ -43,22 +48,50 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
         AgentError: nothing has been sent; it is the answer.
     """
     server = agent.config.server
+    key = key_of(incoming, max_depth=server.max_depth)
     decoded = decoded_request(incoming, server, counting=False)
-    request = decoded.request
-    context = incoming.context
+    if key is None:
+        admitted = await _admitted(agent, decoded, incoming.context)
+        response_id = incoming.context.world.new_id(PREFIX)
+        style = _style(decoded, admitted, incoming, response_id, server)
+        await agent.run(admitted, make_sink(style, send))
+        return
+    response_id = incoming.context.world.new_id(PREFIX)
+
+    async def begin(context: TurnContext) -> Begun:
+        admitted = await _admitted(agent, decoded, context)
+        return Begun(admitted, encode(_style(decoded, admitted, incoming, response_id, server)))
+
+    once = Once(
+        agent=agent,
+        incoming=incoming,
+        key=key,
+        request=decoded.request,
+        answer_id=response_id,
+        begin=begin,
+        sink_of=sink_of,
+    )
+    await once.respond(send)
+
+
+async def _admitted(agent: Agent, decoded: Decoded, context: TurnContext) -> Admitted:
     try:
-        admitted = await agent.admit(request, context=context)
+        return await agent.admit(decoded.request, context=context)
     except AgentError as error:
         raise in_the_clients_words(error, decoded.places) from None
-    style = Style(
-        response_id=context.world.new_id("msg_"),
+
+
+def _style(
+    decoded: Decoded, admitted: Admitted, incoming: Incoming, response_id: str, server: ServerConfig
+) -> Style:
+    return Style(
+        response_id=response_id,
         model=admitted.model,
         headers=turn_headers(admitted.turn_id, [*decoded.ignored, *admitted.ignored, *admitted.hidden]),
+        stream=decoded.request.stream,
         progress=incoming.headers.get("x-tool-progress", "").lower() == "true",
         errors=server.in_stream_errors,
     )
-    sink = StreamSink(send, style) if request.stream else CollectSink(send, style)
-    await agent.run(admitted, sink)
 
 
 def decoded_request(incoming: Incoming, server: ServerConfig, *, counting: bool) -> Decoded:

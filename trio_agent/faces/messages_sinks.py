@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 
 from trio_agent.errors import error_of
+from trio_agent.event_log import LogReader
 from trio_agent.faces.answer import (
     STREAM_HEADERS,
     Headers,
@@ -20,12 +22,13 @@ from trio_agent.faces.answer import (
 from trio_agent.faces.messages_blocks import Blocks
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import Usage
+from trio_agent.turn.sink import Sink
 from trio_agent.wire import messages_response as wire
 from trio_agent.wire.sse import frame
 
 
 class Style(Struct, frozen=True):
-    """How one response is to be written.
+    """How one response is to be written. It survives as JSON, so that the response can be written again.
 
     `progress` says that the client asked to see server-side tools at work. `headers` go on every answer of
     the turn, errors included.
@@ -34,8 +37,12 @@ class Style(Struct, frozen=True):
     response_id: str
     model: str
     headers: Headers
+    stream: bool
     progress: bool = False
     errors: InStreamErrors = "event"
+
+
+_decode = msgspec.json.Decoder(Style).decode
 
 
 class _Said:
@@ -176,4 +183,14 @@ class CollectSink:
         return wire.encode(message)
 
 
-__all__ = ["CollectSink", "StreamSink", "Style"]
+def make_sink(style: Style, send: Send) -> Sink:
+    """The sink that writes a response, streamed or not."""
+    return StreamSink(send, style) if style.stream else CollectSink(send, style)
+
+
+def sink_of(reader: LogReader, send: Send) -> Sink:
+    """The sink that writes a response again; its style is the head of its log."""
+    return make_sink(_decode(reader.head), send)
+
+
+__all__ = ["CollectSink", "StreamSink", "Style", "make_sink", "sink_of"]

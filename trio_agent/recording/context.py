@@ -100,8 +100,9 @@ class TracedContext(TurnContext):
             len(body),
         )
 
-    def embedded_request(self, request: TurnRequest) -> None:
-        self._asked(lines.Embedded(t=self.trace.now(), request=plain(request), seed=self.seed), 1000)
+    def embedded_request(self, request: TurnRequest, *, parks: bool = False) -> None:
+        line = lines.Embedded(t=self.trace.now(), request=plain(request), seed=self.seed, parks=parks)
+        self._asked(line, 1000)
 
     def _asked(self, line: lines.Request | lines.Embedded, size: int) -> None:
         self._request = line

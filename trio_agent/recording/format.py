@@ -80,11 +80,16 @@ class Request(Input, kw_only=True, tag="request", omit_defaults=True):
 
 
 class Embedded(Input, kw_only=True, tag="embedded", omit_defaults=True):
-    """A program asked for a turn in its own process: a `TurnRequest`."""
+    """A program asked for a turn in its own process: a `TurnRequest`.
+
+    `parks` says that the turn parks for its caller's tools, as one that came over HTTP does: the server
+    itself asked for it, for somebody who may go while it runs.
+    """
 
     request: dict[str, Any]
     seed: str = ""
     full: bool = False
+    parks: bool = False
 
 
 class Head(Input, kw_only=True, tag="head", omit_defaults=True):

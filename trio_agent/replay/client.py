@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,7 @@ from trio_agent.replay.stage import Stage
 from trio_agent.replay.tools import PlayedHost
 from trio_agent.server.asgi import TurnApp
 from trio_agent.server.connection import CANCELS_ON_DISCONNECT
+from trio_agent.statemachine.effects import Output
 from trio_agent.turn.request import TurnRequest
 
 logger = logging.getLogger("trio_agent.replay")
@@ -42,6 +43,17 @@ class Gate:
 
     async def passed(self) -> None:
         await self._open.wait()
+
+
+class _Gated:
+    """Takes outputs, which the recorder has written down, as soon as the gate is open."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def send(self, outputs: Sequence[Output]) -> None:
+        del outputs
+        await self._gate.passed()
 
 
 class Client:
@@ -96,6 +108,9 @@ class Client:
         request = msgspec.convert(line.request, TurnRequest)
 
         async def read() -> None:
+            if line.parks:
+                await self._run_parking(agent, request)
+                return
             try:
                 async with live_turn(agent, request, PlayedHost(self._stage.inbox)) as turn:
                     while True:
@@ -105,6 +120,16 @@ class Client:
                 return
 
         await self._run(read)
+
+    async def _run_parking(self, agent: Agent, request: TurnRequest) -> None:
+        """A turn as the server starts it for somebody who may go: it waits for nobody's tools."""
+        context = agent.context()
+        context.embedded_request(request, parks=True)
+        try:
+            admitted = await agent.admit(request, context=context)
+        except AgentError:
+            return
+        await agent.run(admitted, context.sink(_Gated(self._gate)))
 
     async def _run(self, work: Callable[[], Any]) -> None:
         try:

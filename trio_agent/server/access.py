@@ -13,6 +13,9 @@ from trio_agent.config.binding import is_loopback
 from trio_agent.errors import AgentError
 from trio_agent.server.asgi import TurnApp
 
+EXPOSED_HEADERS = "X-Turn-Id, X-Ignored, Retry-After, Idempotent-Replayed"
+"""What pages of the allowed origins may read of an answer, beside what every page may."""
+
 
 def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> None:
     """Refuse foreign hosts and origins, and tell browsers of the origins that are welcome (CORS).
@@ -50,7 +53,7 @@ def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> None
         origin = request.headers.get("origin")
         if origin in allowed:
             response.headers["access-control-allow-origin"] = origin
-            response.headers["access-control-expose-headers"] = "X-Turn-Id, X-Ignored, Retry-After"
+            response.headers["access-control-expose-headers"] = EXPOSED_HEADERS
             response.headers.add("vary", "Origin")
         return response
 

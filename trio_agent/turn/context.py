@@ -47,8 +47,12 @@ class TurnContext:
     def http_request(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
         """A POST came over HTTP, whole. It may still be refused; then it is no turn."""
 
-    def embedded_request(self, request: TurnRequest) -> None:
-        """This program asked for a turn itself."""
+    def embedded_request(self, request: TurnRequest, *, parks: bool = False) -> None:
+        """This program asked for a turn itself.
+
+        Args:
+            parks: whether the turn parks for its caller's tools, rather than wait for them.
+        """
 
     def received(self, state: State, event: Event, effects: Sequence[Effect]) -> None:
         """The machine, which was in `state`, took an event and asked for `effects`; none is performed yet."""
@@ -87,7 +91,7 @@ class TurnContext:
         return send
 
     def sink(self, sink: Sink) -> Sink:
-        """The sink of a turn that this program asked for itself."""
+        """The sink of a turn that this program asked for itself, or that runs without a client of its own."""
         return sink
 
     def providers(self, providers: Mapping[str, Provider]) -> Mapping[str, Provider]:
