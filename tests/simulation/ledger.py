@@ -10,6 +10,7 @@ from msgspec import Struct
 from simulation.chronicle import Chronicle
 
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StoreError, TurnRow
+from trio_agent.store.kept import Keeping
 
 T = TypeVar("T")
 
@@ -123,10 +124,10 @@ class ObservedStore:
             self._ledger.moved(turn_id, what, allowed, then, row)
         return result
 
-    async def open_turn(self, row: TurnRow) -> None:
+    async def open_turn(self, row: TurnRow, keeping: Keeping | None = None) -> None:
         again = self._ledger.standing.get(row.id) == "resumed"
         await self._noted(
-            self.inner.open_turn(row),
+            self.inner.open_turn(row, keeping),
             row.id,
             "opened",
             ["resumed"] if again else [None],
@@ -135,11 +136,15 @@ class ObservedStore:
         )
 
     async def close_turn(
-        self, row: TurnRow, calls: Sequence[CallRow], reasoning: Sequence[ReasoningRow] = ()
+        self,
+        row: TurnRow,
+        calls: Sequence[CallRow],
+        reasoning: Sequence[ReasoningRow] = (),
+        keeping: Keeping | None = None,
     ) -> None:
         fresh: list[str | None] = [None] if row.outcome == "rejected" else []
         await self._noted(
-            self.inner.close_turn(row, calls, reasoning),
+            self.inner.close_turn(row, calls, reasoning, keeping),
             row.id,
             f"closed as {row.outcome}, {row.reason}",
             ["running", "resumed", *fresh],
@@ -148,10 +153,15 @@ class ObservedStore:
         )
 
     async def park_turn(
-        self, row: TurnRow, calls: Sequence[CallRow], park: ParkRow, reasoning: Sequence[ReasoningRow]
+        self,
+        row: TurnRow,
+        calls: Sequence[CallRow],
+        park: ParkRow,
+        reasoning: Sequence[ReasoningRow],
+        keeping: Keeping | None = None,
     ) -> None:
         await self._noted(
-            self.inner.park_turn(row, calls, park, reasoning),
+            self.inner.park_turn(row, calls, park, reasoning, keeping),
             row.id,
             f"parked, {row.reason}",
             ["running", "resumed"],
