@@ -28,4 +28,4 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     headers = turn_headers(admitted.turn_id, [*decoded.ignored, *admitted.ignored, *admitted.hidden])
     head = head_of(decoded.asked, admitted.model, incoming, server)
     make = StreamSink if decoded.request.stream else CollectSink
-    await agent.run(admitted, make(send, head, headers, context.world.now))
+    await agent.run(admitted, make(send, head, headers, context.ended_at))

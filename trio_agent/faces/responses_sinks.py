@@ -16,13 +16,13 @@ class StreamSink:
 
     Args:
         headers: go on every answer of the turn, errors included.
-        now: wall time, in seconds since the epoch.
+        ended_at: gives the wall time at which the answer was whole, in seconds since the epoch.
     """
 
-    def __init__(self, send: Send, head: Head, headers: Headers, now: Callable[[], float]) -> None:
+    def __init__(self, send: Send, head: Head, headers: Headers, ended_at: Callable[[], float]) -> None:
         self._send = send
         self._headers = headers
-        self._now = now
+        self._ended_at = ended_at
         self._output = Output(head)
         self._more_text = self._output.more_text
 
@@ -39,7 +39,7 @@ class StreamSink:
             headers = [*STREAM_HEADERS, *self._headers]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         ended = isinstance(last, fx.Finish | fx.SendError)
-        data = self._output.write(outputs, at=int(self._now()) if ended else None)
+        data = self._output.write(outputs, at=int(self._ended_at()) if ended else None)
         if data or ended:
             await self._send({"type": "http.response.body", "body": data, "more_body": not ended})
 
@@ -49,13 +49,13 @@ class CollectSink:
 
     Args:
         headers: go on every answer of the turn, errors included.
-        now: wall time, in seconds since the epoch.
+        ended_at: gives the wall time at which the answer was whole, in seconds since the epoch.
     """
 
-    def __init__(self, send: Send, head: Head, headers: Headers, now: Callable[[], float]) -> None:
+    def __init__(self, send: Send, head: Head, headers: Headers, ended_at: Callable[[], float]) -> None:
         self._send = send
         self._headers = headers
-        self._now = now
+        self._ended_at = ended_at
         self._output = Output(head, streamed=False)
 
     async def send(self, outputs: Sequence[fx.Output]) -> None:
@@ -64,7 +64,7 @@ class CollectSink:
             await send_error(self._send, error_of(last.problem), self._headers)
             return
         ended = isinstance(last, fx.Finish)
-        self._output.write(outputs, at=int(self._now()) if ended else None)
+        self._output.write(outputs, at=int(self._ended_at()) if ended else None)
         if ended:
             await send_json(self._send, 200, encode(self._output.body()), self._headers)
 

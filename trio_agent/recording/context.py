@@ -51,6 +51,7 @@ KEPT_HEADERS: Final = (
 """The request headers that a face looks at, besides those that hold keys. No other one is recorded."""
 
 _TOLD_EFFECTS: Final = frozenset({fx.RunTool, fx.CallHost, fx.StopCall})
+_ENDS: Final = frozenset({fx.Finish, fx.SendError})
 _LAST_TIMERS: Final = frozenset(ev.TIMER_EVENTS[timer] for timer in ENDING)
 _TIMERS: Final[dict[type, str]] = {kind: timer.value for timer, kind in ev.TIMER_EVENTS.items()}
 
@@ -78,6 +79,7 @@ class TracedContext(TurnContext):
         self._out_of_time = False
         """Whether the machine was told of the end of its time. That it is left on that account is no news."""
         self._store: TracedStore | None = None
+        self._begun = self._ended = 0.0
         self._aside: list[tuple[Line, int]] = []
         """What happened beside the turn while it was at work: it stands behind what the turn did."""
 
@@ -135,6 +137,12 @@ class TracedContext(TurnContext):
         for effect in effects:
             if type(effect) in _TOLD_EFFECTS:
                 self._note_effect(effect)
+            elif type(effect) in _ENDS:
+                self._ended = self.trace.now()
+
+    def ended_at(self) -> float:
+        # How long the store takes to write the outcome differs between a turn and its replay.
+        return self.started_at + self._ended - self._begun
 
     def note_aside(self, line: Line, size: int = 200) -> None:
         """Write down what happens in a model call's own time, which the turn may be too busy to see."""
@@ -155,6 +163,7 @@ class TracedContext(TurnContext):
             case ev.Begin(at) | ev.Resume(at=at):
                 # So that times which the machine compares are the same in a replay.
                 trace.start(at)
+                self._begun = trace.now()
             case ev.CallFailed():
                 if self._call is not None:
                     self._call.flush()

@@ -84,6 +84,10 @@ class TurnContext:
             told: whether the server ends the turn, and the client is told if it still reads.
         """
 
+    def ended_at(self) -> float:
+        """Wall time at which the answer was whole, in seconds since the epoch; asked for as it goes out."""
+        return self.world.now()
+
     # --- what the turn reaches out to -----------------------------------------------------------------
 
     def http(self, send: Send) -> Send:
