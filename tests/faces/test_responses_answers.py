@@ -230,3 +230,25 @@ async def test_a_turn_waits_for_the_callers_tools_and_goes_on(stream: bool) -> N
     assert [message.role for message in sent] == ["user", "assistant", "tool"]
     assert [part.signature for part in sent[1].parts[:1]] == ["sig"]  # type: ignore[union-attr]
     assert [call.arguments for call in sent[1].tool_calls] == ['{"n":1.5}', '{"input":"x"}']
+
+
+@pytest.mark.parametrize("first", ["add", "weather"])
+async def test_a_breath_of_tools_of_both_sides_goes_on(first: str) -> None:
+    """Items of the server's rounds come back among the caller's call; the turn is known all the same."""
+    sum_of = {"id": "s", "name": "add", "arguments": {"a": 1, "b": 2}}
+    weather = {"id": "h", "name": "weather", "arguments": {}}
+    both = [sum_of, weather] if first == "add" else [weather, sum_of]
+    steps = script(calls=[[{"text": "One."}, {"tool_call": {**sum_of, "id": "z"}}],
+                          [{"reasoning": "hm"}, {"signature": "sig"}, {"tool_calls": both}]])  # fmt: skip
+    body = asked(tools=[WEATHER], store=False, include=["reasoning.encrypted_content"])
+    said = [{"role": "user", "content": steps}]
+    async with chat_app(tools=[add]) as app:
+        answer = await app.ask(body | {"input": said}, path=PATH)
+        output = answer.json()["output"]
+        assert sorted(kinds(output)) == ["function_call", "mcp_call", "mcp_call", "message", "reasoning"]
+        result = {"type": "function_call_output", "call_id": "h", "output": "4 C"}
+        second = await app.ask(body | {"input": [*said, *output, result]}, path=PATH)
+        sent = app.requests[-1].messages
+    assert second.headers["x-turn-id"] == answer.headers["x-turn-id"]
+    assert [result.tool_call_id for result in sent[-1].tool_results] == [call["id"] for call in both]
+    assert [part.signature for part in sent[-2].parts[:1]] == ["sig"]  # type: ignore[union-attr]
