@@ -73,6 +73,17 @@ async def test_the_first_event_says_what_headers_would(autojump_clock: MockClock
             assert not any("headers" in event for event in others)
 
 
+async def test_every_event_says_the_requests_stream_id_again(autojump_clock: MockClock) -> None:
+    """Clients that keep several conversations on a connection tell them apart by it, errors included."""
+    async with chat_app() as app, connected(app) as socket:
+        for name, fields in (("a", {}), ('ä"', {"model": "nobody"}), ("c", {"generate": False}), (None, {})):
+            await socket.send({"type": "response.create", **asked(stream_id=name, **fields)})
+            events = await socket.answer()
+            assert {event.get("stream_id") for event in events} == {name}
+        await socket.send({"type": "response.create", **asked(model="refuse", stream_id="e")})
+        assert (await socket.answer())[-1]["stream_id"] == "e"
+
+
 async def test_a_conversation_goes_on_without_being_stored_or_sent_again(autojump_clock: MockClock) -> None:
     """Each request has only what is new; the model sees all of it, with the instructions of this request."""
     async with chat_app() as app, connected(app) as socket:
@@ -159,6 +170,8 @@ REFUSALS: dict[str, tuple[str | bytes | dict[str, Any], int, str, str | None]] =
     "type of a wrong type": ({"type": 5}, 400, "invalid_request", "type"),
     "not streamed": ({**asked(), "stream": False}, 400, "unsupported_parameter", "stream"),
     "background": ({**asked(), "background": True}, 400, "unsupported_parameter", "background"),
+    "steering": ({"type": "response.steer", "input": "x"}, 400, "invalid_request",
+                 "type"),
     "unknown model": ({**asked(), "model": "nobody"}, 400, "unknown_model", "model"),
     "no input": ({"model": "demo"}, 400, "invalid_request", "input"),
     "bad item": ({**asked(), "input": [{"type": "nonsense"}]}, 400, "invalid_request", "input[0].type"),

@@ -25,7 +25,14 @@ from trio_agent.faces.request import Incoming, RawBody
 from trio_agent.faces.responses_chain import Chain, Kept
 from trio_agent.faces.responses_head import head_of
 from trio_agent.faces.responses_output import Head, Output
-from trio_agent.faces.responses_request import Decoded, decoded, parsed, resolved, unknown_response
+from trio_agent.faces.responses_request import (
+    Decoded,
+    Parsed,
+    decoded,
+    parsed,
+    resolved,
+    unknown_response,
+)
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.wire.body import decode, without_mark
@@ -46,6 +53,7 @@ class _Message(Struct):
     type: str | None = None
     stream: bool | None = None
     background: bool | None = None
+    stream_id: str | None = None
 
 
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
@@ -86,10 +94,7 @@ async def converse(agent: Agent, handshake: Handshake, socket: Socket) -> None:
             message = await socket.receive()
         if message is None:
             break
-        try:
-            await _answer(agent, handshake, socket, chain, message)
-        except AgentError as error:
-            await socket.send(error_event(error))
+        await _answer(agent, handshake, socket, chain, message)
     limit = AgentError(
         "websocket_connection_limit_reached",
         f"A connection lasts {LIFETIME_SECONDS / 60:g} minutes. Open a new one to go on; answers that "
@@ -99,17 +104,19 @@ async def converse(agent: Agent, handshake: Handshake, socket: Socket) -> None:
     await socket.close(_NORMAL_CLOSURE, "the connection has lasted as long as it may")
 
 
-def error_event(error: AgentError, headers: Headers | None = None) -> str:
+def error_event(error: AgentError, headers: Headers | None = None, stream_id: str | None = None) -> str:
     """An error as the one event that answers a request.
 
     Args:
         headers: what the headers of an HTTP response would say; they stand under `error.headers`.
+        stream_id: of the request.
     """
     members = error_members(error)
     said = _as_members([*error_headers(error), *(headers or ())])
     if said:
         members["headers"] = said
-    return encode({"type": "error", "status": error.status, "error": members}).decode()
+    event = {"type": "error", "status": error.status, "error": members}
+    return encode(event if stream_id is None else {**event, "stream_id": stream_id}).decode()
 
 
 def _as_members(headers: Headers) -> dict[str, str]:
@@ -119,18 +126,33 @@ def _as_members(headers: Headers) -> dict[str, str]:
 async def _answer(
     agent: Agent, handshake: Handshake, socket: Socket, chain: Chain, message: str | bytes
 ) -> None:
-    if isinstance(message, bytes):
-        raise AgentError("invalid_request", "Requests are text messages; this one was binary.")
-    context = agent.context()
-    body = handshake.hold(message.encode())
-    del message
-    incoming = Incoming(handshake.path, handshake.headers, body, handshake.owner, context)
+    """Answer one request. Whatever is wrong with it becomes the one event that answers it."""
+    said = _Message()
     try:
-        _check_kind(incoming, agent)
-        request = parsed(incoming, agent.config.server, over_socket=True)
-    finally:
-        body.close()
+        if isinstance(message, bytes):
+            raise AgentError("invalid_request", "Requests are text messages; this one was binary.")
+        body = handshake.hold(message.encode())
+        del message
+        incoming = Incoming(handshake.path, handshake.headers, body, handshake.owner, agent.context())
+        try:
+            said = decode(without_mark(body.peek()), _MESSAGE, max_depth=agent.config.server.max_depth)
+            _check_kind(said)
+            request = parsed(incoming, agent.config.server, over_socket=True)
+        finally:
+            body.close()
+        await _go_on(agent, incoming, request, socket, chain)
+    except AgentError as error:
+        await socket.send(error_event(error, stream_id=said.stream_id))
+
+
+async def _go_on(agent: Agent, incoming: Incoming, request: Parsed, socket: Socket, chain: Chain) -> None:
+    """Answer a request that could be read. One that fails takes with it what it went on from.
+
+    Raises:
+        AgentError: no turn came of it.
+    """
     previous = request.previous_response_id
+    whole = False
     try:
         before = None if previous is None else _kept(chain, previous)
         if request.conversation is not None:
@@ -142,17 +164,14 @@ async def _answer(
             items=resolved(request, {}),
             history=None if before is None else before.history,
         )
-        whole = await _run(agent, incoming, asked, socket, chain, before)
-    except AgentError:
-        chain.forget(previous)
-        raise
-    if not whole:
-        chain.forget(previous)
+        whole = await _run(agent, incoming, asked, socket, chain, before, stream_id=request.body.stream_id)
+    finally:
+        if not whole:
+            chain.forget(previous)
 
 
-def _check_kind(incoming: Incoming, agent: Agent) -> None:
+def _check_kind(said: _Message) -> None:
     """Raise AgentError for what is no request, and for what a POST may ask for and a message may not."""
-    said = decode(without_mark(incoming.body.peek()), _MESSAGE, max_depth=agent.config.server.max_depth)
     if said.type != "response.create":
         raise AgentError(
             "invalid_request",
@@ -182,7 +201,14 @@ def _no_conversation(name: str) -> AgentError:
 
 
 async def _run(
-    agent: Agent, incoming: Incoming, asked: Decoded, socket: Socket, chain: Chain, before: Kept | None
+    agent: Agent,
+    incoming: Incoming,
+    asked: Decoded,
+    socket: Socket,
+    chain: Chain,
+    before: Kept | None,
+    *,
+    stream_id: str | None,
 ) -> bool:
     """One turn, or the warm-up of one; says whether it may be gone on from.
 
@@ -193,7 +219,7 @@ async def _run(
     request = msgspec.structs.replace(asked.request, stream=True)
     if not asked.asked.generate:
         head = head_of(asked.asked, agent.shown_model(request), incoming, agent.config.server)
-        await _SocketSink(socket, head, [], context.world.now).warm_up()
+        await _SocketSink(socket, head, [], context.world.now, stream_id).warm_up()
         chain.keep(head.response_id, before, asked.own_messages, asked.later_tools)
         return True
     if context.listens:
@@ -204,7 +230,7 @@ async def _run(
         raise in_the_clients_words(error, asked.places, whole="input") from None
     headers = turn_headers(admitted.turn_id, [*asked.ignored, *admitted.ignored, *admitted.hidden])
     head = head_of(asked.asked, admitted.model, incoming, agent.config.server)
-    sink = _SocketSink(socket, head, headers, context.world.now)
+    sink = _SocketSink(socket, head, headers, context.world.now, stream_id)
     await agent.run(admitted, context.sink(sink))
     if sink.whole:
         said = (*asked.own_messages, *admitted.turn.answered)
@@ -218,12 +244,22 @@ class _SocketSink:
     Args:
         headers: of the turn; the first event has them as its member `headers`, for there are no others.
         now: wall time, in seconds since the epoch.
+        stream_id: the request's, which each event says again.
     """
 
-    def __init__(self, socket: Socket, head: Head, headers: Headers, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        socket: Socket,
+        head: Head,
+        headers: Headers,
+        now: Callable[[], float],
+        stream_id: str | None,
+    ) -> None:
         self._socket = socket
         self._headers = headers
-        self._untold = bool(headers)
+        self._stream_id = stream_id
+        self._first = b',"headers":%b' % encode(_as_members(headers)) if headers else b""
+        self._every = b"" if stream_id is None else b',"stream_id":%b' % encode(stream_id)
         self._now = now
         # Named events of our own are for readers of server-sent ones.
         self._output = Output(msgspec.structs.replace(head, progress=False), lines=True)
@@ -232,7 +268,7 @@ class _SocketSink:
     async def send(self, outputs: Sequence[fx.Output]) -> None:
         last = outputs[-1]
         if isinstance(last, fx.Reject):
-            await self._socket.send(error_event(error_of(last.problem), self._headers))
+            await self._socket.send(error_event(error_of(last.problem), self._headers, self._stream_id))
             return
         ended = isinstance(last, fx.Finish | fx.SendError)
         await self._write(self._output.write(outputs, at=int(self._now()) if ended else None))
@@ -245,11 +281,8 @@ class _SocketSink:
 
     async def _write(self, lines: bytes) -> None:
         for line in lines.split(b"\n")[:-1]:
-            await self._socket.send((self._with_headers(line) if self._untold else line).decode())
-
-    def _with_headers(self, line: bytes) -> bytes:
-        self._untold = False
-        return b'%b,"headers":%b}' % (line[:-1], encode(_as_members(self._headers)))
+            also, self._first = self._first + self._every, b""
+            await self._socket.send((b"%b%b}" % (line[:-1], also) if also else line).decode())
 
 
 __all__ = ["LIFETIME_SECONDS", "Handshake", "Socket", "converse", "error_event"]
