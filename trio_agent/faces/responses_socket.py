@@ -223,7 +223,7 @@ async def _run(
         chain.keep(head.response_id, before, asked.own_messages, asked.later_tools)
         return True
     if context.listens:
-        context.embedded_request(request)
+        context.embedded_request(request, parks=True)
     try:
         admitted = await agent.admit(request, context=context)
     except AgentError as error:
