@@ -90,7 +90,17 @@ def plans(agent: Agent, path: Path) -> dict[str, Plan]:
             endless=not agent.gives_up,
         ),
     }
-    return {f"{agent.name}-{agent.face}-{name}": plan for name, plan in named.items()}
+    known = {
+        name: Plan(
+            f"writes a file as {name}",
+            [[{"tool_call": write(path, GREETING)}], closing],
+            True,
+            [done],
+            CLOSING,
+        )
+        for name, write in agent.known.items()
+    }
+    return {f"{agent.name}-{agent.face}-{name}": plan for name, plan in named.items()} | known
 
 
 def coding_agent(*agents: Agent) -> Group:

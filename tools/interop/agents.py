@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -43,9 +43,9 @@ Start: TypeAlias = Callable[[Place, str], Launch]
 class Agent:
     """A coding agent over one of the server's faces.
 
-    `install` gives its executable. `write` is the call of its own tool that writes a text into a file.
-    `repeats_cut`: it asks again when an answer breaks off. `gives_up`: it stops asking an upstream that stays
-    broken; one that does not is ended.
+    `install` gives its executable. `write` is the call of its own tool that writes a text into a file; `known`
+    has that call for models that it knows by name and gives other tools. `repeats_cut`: it asks again when an
+    answer breaks off. `gives_up`: it stops asking an upstream that stays broken; one that does not is ended.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Agent:
     install: Callable[[Cache], Path]
     start: Callable[[Path], Start]
     write: Callable[[Path, str], Mapping[str, Any]]
+    known: Mapping[str, Callable[[Path, str], Mapping[str, Any]]] = field(default_factory=dict)
     repeats_cut: bool = True
     gives_up: bool = True
 
@@ -182,12 +183,38 @@ exporter = "none"
 
 
 def _write_codex(path: Path, text: str) -> Mapping[str, Any]:
-    return {"name": "exec_command", "arguments": {"cmd": f"printf %s {shlex.quote(text)} > {path}"}}
+    return {"name": "exec_command", "arguments": {"cmd": _shell(path, text)}}
+
+
+def _patch_codex(path: Path, text: str) -> Mapping[str, Any]:
+    """A tool that takes free text."""
+    lines = "".join(f"+{line}\n" for line in text.splitlines())
+    patch = f"*** Begin Patch\n*** Add File: {path.name}\n{lines}*** End Patch\n"
+    return {"name": "apply_patch", "arguments": {"input": patch}}
+
+
+def _program_codex(path: Path, text: str) -> Mapping[str, Any]:
+    """A tool in a namespace that takes a program, which calls the others."""
+    program = (
+        f"const done = await tools.exec_command({{cmd: {json.dumps(_shell(path, text))}}}); text('done');"
+    )
+    return {"name": "functions__exec", "arguments": {"input": program}}
+
+
+def _shell(path: Path, text: str) -> str:
+    return f"printf %s {shlex.quote(text)} > {shlex.quote(str(path))}"
 
 
 AGENTS = [
     Agent("claude-code", "messages", _install_claude, _start_claude, _write_claude),
-    Agent("codex", "responses", _install_codex, _start_codex, _write_codex),
+    Agent(
+        "codex",
+        "responses",
+        _install_codex,
+        _start_codex,
+        _write_codex,
+        known={"gpt-5.5": _patch_codex, "gpt-6-astra": _program_codex},
+    ),
     Agent(
         "opencode",
         "chat",
