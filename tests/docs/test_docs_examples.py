@@ -18,7 +18,7 @@ from trio_agent.config.problems import ConfigError
 from trio_agent.providers.modules import module_at
 
 EXAMPLES = DOCS / "examples"
-MARKED = [block for block in all_blocks("python", "json") if block.mark and block.mark[0] == "file"]
+MARKED = [block for block in all_blocks("python", "json", "toml") if block.mark and block.mark[0] == "file"]
 
 
 @pytest.mark.parametrize("block", MARKED, ids=lambda block: block.place)

@@ -217,3 +217,14 @@ def _shape(arguments: ast.arguments, *without: str) -> list[tuple[str, str]]:
         for each, default in pairs
         if each.arg not in without
     ]
+
+
+def test_clients_are_tried_in_the_versions_shown() -> None:
+    """The versions in the manual are those that are pinned for the tests, or installed by `make interop`."""
+    pinned = (ROOT / "requirements/dev.lock").read_text(encoding="utf-8")
+    pinned += (ROOT / "tools/interop/installing.py").read_text(encoding="utf-8")
+    versions = re.findall(
+        r"\d+\.\d+\.\d+", " ".join(row[1] for row in table(DOCS / "clients.md", "client", "version"))
+    )
+    assert len(versions) == 9
+    assert [version for version in versions if version not in pinned] == []

@@ -1,12 +1,13 @@
 """Coding agents that people use: how each is installed, pointed at the server, and writes a file.
 
-Each has a folder of its own for its settings and is kept from all traffic but the model's.
+Each is started with the settings that `docs/clients.md` shows, in a folder of its own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from support.serving import KEY
 
 from interop.installing import CLAUDE_CODE, CODEX, OPENCODE, Cache, this_platform
 
+DOCS = Path(__file__).parents[2] / "docs"
+ADDRESS = "http://127.0.0.1:9099"
+"""Where the manual's server is."""
 PROMPT = "Write the greeting into the file that I told you about."
 
 
@@ -43,9 +47,10 @@ Start: TypeAlias = Callable[[Place, str], Launch]
 class Agent:
     """A coding agent over one of the server's faces.
 
-    `install` gives its executable. `write` is the call of its own tool that writes a text into a file; `known`
-    has that call for models that it knows by name and gives other tools. `repeats_cut`: it asks again when an
-    answer breaks off. `gives_up`: it stops asking an upstream that stays broken; one that does not is ended.
+    `install` gives its executable. `write` is the call of its own tool that writes a text into a file;
+    `known` has that call for models that it knows by name and gives other tools. `repeats_cut`: it asks
+    again when an answer breaks off. `gives_up`: it stops asking an upstream that stays broken; one that does
+    not is ended.
     """
 
     name: str
@@ -64,6 +69,21 @@ def _bare(home: Path, **more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(home), "NO_PROXY": "127.0.0.1", **more}
 
 
+def _shown(name: str, place: Place, model: str = "demo") -> str:
+    """Settings as the manual shows them, with this server's address and key and another model."""
+    text = (DOCS / "examples" / "clients" / name).read_text(encoding="utf-8")
+    text = text.replace(ADDRESS, place.url).replace('"unused"', json.dumps(KEY))
+    return text.replace('model = "demo"', f'model = "{model}"')
+
+
+def _shown_variables(place: Place) -> dict[str, str]:
+    """The variables that the manual exports for Claude Code."""
+    page = (DOCS / "clients.md").read_text(encoding="utf-8")
+    ours = {ADDRESS: place.url, "unused": KEY}
+    shown: list[tuple[str, str]] = re.findall(r"^export (\w+)=(\S+)$", page, re.MULTILINE)
+    return {name: ours.get(value, value) for name, value in shown}
+
+
 # --- Claude Code --------------------------------------------------------------------------------
 
 
@@ -79,15 +99,10 @@ def _start_claude(program: Path) -> Start:
         env = _bare(
             place.home,
             CLAUDE_CONFIG_DIR=str(place.home / "claude"),
-            ANTHROPIC_BASE_URL=place.url,
-            ANTHROPIC_API_KEY=KEY,
-            ANTHROPIC_MODEL=model,
-            ANTHROPIC_DEFAULT_HAIKU_MODEL="demo",
             CLAUDE_CODE_MAX_RETRIES="2",
-            CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
-            DISABLE_TELEMETRY="1",
-            DISABLE_AUTOUPDATER="1",
+            **_shown_variables(place),
         )
+        env["ANTHROPIC_MODEL"] = model
         return Launch([str(program), "-p", PROMPT, *options], env)
 
     return start
@@ -110,17 +125,10 @@ def _start_opencode(npm: str) -> Callable[[Path], Start]:
 
     def configured(program: Path) -> Start:
         def start(place: Place, model: str) -> Launch:
-            provider = {
-                "npm": npm,
-                "name": "Lab",
-                "options": {"baseURL": f"{place.url}/v1", "apiKey": KEY},
-                "models": {name: {"name": name} for name in (model, "demo")},
-            }
-            config = {
-                "provider": {"lab": provider},
-                "small_model": "lab/demo",
-                "permission": {"edit": "allow"},
-            }
+            config = json.loads(_shown("opencode.json", place))
+            config["provider"]["lab"]["npm"] = npm
+            config["provider"]["lab"]["models"][model] = {"name": model}
+            config["permission"] = {"edit": "allow"}
             folders = {f"XDG_{kind}_HOME": str(place.home / kind.lower()) for kind in _XDG}
             quiet = {f"OPENCODE_DISABLE_{what}": "1" for what in _OPENCODE_TRAFFIC}
             env = _bare(place.home, OPENCODE_CONFIG_CONTENT=json.dumps(config), **folders, **quiet)
@@ -154,32 +162,18 @@ def _start_codex(program: Path) -> Start:
         env = _bare(place.home, CODEX_HOME=str(place.home / "codex"), LAB_KEY=KEY)
         folder = Path(env["CODEX_HOME"])
         folder.mkdir(exist_ok=True)
-        (folder / "config.toml").write_text(_CODEX_CONFIG.format(model=model, url=place.url))
-        options = ["--json", "--skip-git-repo-check", "--sandbox", "danger-full-access"]
+        (folder / "config.toml").write_text(_shown("codex.toml", place, model))
+        options = ["--json", "--skip-git-repo-check", "--sandbox", "danger-full-access", *_CODEX_REPEATS]
         return Launch([str(program), "exec", *options, PROMPT], env)
 
     return start
 
 
-_CODEX_CONFIG = """
-model = "{model}"
-model_provider = "lab"
-check_for_update_on_startup = false
-
-[model_providers.lab]
-name = "Lab"
-base_url = "{url}/v1"
-env_key = "LAB_KEY"
-wire_api = "responses"
-request_max_retries = 1
-stream_max_retries = 1
-
-[analytics]
-enabled = false
-
-[otel]
-exporter = "none"
-"""
+_CODEX_REPEATS = [
+    word
+    for setting in ("request_max_retries", "stream_max_retries")
+    for word in ("-c", f"model_providers.lab.{setting}=1")
+]
 
 
 def _write_codex(path: Path, text: str) -> Mapping[str, Any]:
