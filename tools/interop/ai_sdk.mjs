@@ -1,6 +1,6 @@
 // One agent loop of Vercel's AI SDK. Reads a task as JSON from its argument, writes what came of it as JSON.
 //
-// task: {npm, model, prompt, folder, url, key, way: "whole" | "streamed" | "object", retries}
+// task: {npm, model, prompt, folder, url, key, way: "whole" | "streamed" | "object", retries, options}
 // Printed: {text, steps, finishReason, usage, object, pieces} or {error: {name, status, message}}.
 
 import { writeFile } from "node:fs/promises";
@@ -31,6 +31,7 @@ const options = {
   model: makers[task.npm](settings)(task.model),
   prompt: task.prompt,
   maxRetries: task.retries,
+  providerOptions: task.options,
   ...(task.way === "object"
     ? { output: Output.object({ schema: city }) }
     : { tools: { write_file }, stopWhen: isStepCount(5) }),

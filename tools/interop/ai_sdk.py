@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Sdk:
     folder: Path
     served: Served
     face: str
+    options: Mapping[str, Any] = field(default_factory=dict)
     model: str = "demo"
 
     def run(self, prompt: str, way: str, retries: int = 0) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class Sdk:
             "key": KEY,
             "way": way,
             "retries": retries,
+            "options": self.options,
         }
         command = [str(self.node), str(self.folder / "ai_sdk.mjs"), json.dumps(task)]
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "AI_SDK_LOG_WARNINGS": "false"}
@@ -69,6 +71,9 @@ def ai_sdk(cache: Cache) -> Generator[Case]:
         with scripted_server(folder / "server") as served:
             for face in FACES:
                 yield from _cases(Sdk(node, folder, served, face))
+            unkept = Sdk(node, folder, served, "responses", {"openai": {"store": False}})
+            name = "responses face, a loop whose answers are not kept"
+            yield Case(name, partial(_writes, unkept, "streamed"))
 
 
 def _cases(sdk: Sdk) -> Iterator[Case]:
