@@ -18,7 +18,7 @@ from matrix_scripts import PIECE_CHARS, Flood, piece
 from matrix_stage import stage, watched_lag
 from matrix_wires import WIRES, Wire
 
-from trio_agent.server.connection import CANCELLED_WRITE_TIMEOUT
+from trio_agent.server.writing import CANCELLED_WRITE_TIMEOUT
 from trio_agent.turn.driver import BLOCKED_LIMIT_SECONDS
 
 faces = pytest.mark.parametrize("face", FACES.values(), ids=FACES.keys())

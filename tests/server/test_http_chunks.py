@@ -8,7 +8,7 @@ import trio
 from http_harness import get, serving, wait_set
 from hypercorn.utils import UnexpectedMessageError
 
-from trio_agent.server.connection import WRITES_AT_ONCE
+from trio_agent.server.writing import WRITES_AT_ONCE
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 END = {"type": "http.response.body", "body": b"end", "more_body": False}

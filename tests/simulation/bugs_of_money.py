@@ -9,7 +9,7 @@ import msgspec
 from simulation.kernel import replaced
 from simulation.mutation import bug
 
-from trio_agent.server import connection
+from trio_agent.server import writing
 from trio_agent.statemachine import calling
 from trio_agent.store.sqlite import SqliteStore
 from trio_agent.turn.call import ModelCall
@@ -166,5 +166,5 @@ def a_second_signal_has_calls_read_on() -> Iterator[None]:
 
 @bug(2, says=("its client does not read", "s after the time of"), first=17)
 def a_client_that_does_not_read_holds_its_turn_until_the_write_limit() -> Iterator[None]:
-    with replaced((connection, "CANCELLED_WRITE_TIMEOUT", 3600.0)):
+    with replaced((writing, "CANCELLED_WRITE_TIMEOUT", 3600.0)):
         yield

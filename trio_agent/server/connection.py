@@ -25,19 +25,13 @@ from .failures import describe_errors, log
 from .guard import ASGIApp, Config, ConnectionOver, GuardedProtocol, WorkerContext
 from .limits import HttpLimits
 from .replies import RenderError
-from .sockets import detect_dead_peer, unacknowledged
+from .sockets import detect_dead_peer
 from .websocket import WebSocket
 from .websocket_call import MessageRoom, WebSocketCall
 from .websocket_frames import GOING_AWAY, Farewell
+from .writing import Writer
 
 READ_BYTES: Final = 65_536
-WRITE_BYTES: Final = 65_536
-"""What a client must take of a response, or of the rest of it, within each write timeout."""
-WRITES_AT_ONCE: Final = 16
-"""Writes in a row that the kernel takes at once, before other tasks may run. Whoever waits for something
-between two chunks lets them run anyway, and a pass through the scheduler costs as much as the write."""
-CANCELLED_WRITE_TIMEOUT: Final = 1.0
-"""Seconds that a client has to take the bytes which a cancellation finds on their way; then it is reset."""
 READ_AHEAD_BYTES: Final = 65_536
 _SHUTTING_DOWN: Final = Farewell(GOING_AWAY, "the server is shutting down")
 LINGER_TIMEOUT: Final = 2.0
@@ -76,8 +70,7 @@ class Connection:
         self._nursery: trio.Nursery
         self._protocol: GuardedProtocol | None = None
         self._calls: set[Call | WebSocketCall] = set()
-        self._send_lock = trio.Lock()
-        self._written_at_once = 0
+        self._writer = Writer(stream, limits.write_timeout, self._give_up)
         self._ahead = bytearray()
         self._waiting: trio.CancelScope | None = None
         self._deadline = trio.current_time() + limits.header_timeout
@@ -245,7 +238,7 @@ class Connection:
         self, app: ASGIApp, config: Config, scope: Any, send: Callable[[Any], Awaitable[None]]
     ) -> Callable[[Any], Awaitable[None]]:
         assert self._protocol is not None  # noqa: S101 - it is what calls
-        call = Call(self.park, self._protocol.send_continue, send, self._protocol.chunk, self._write)
+        call = Call(self.park, self._protocol.send_continue, send, self._protocol.chunk, self._writer.write)
         self._start(call, app, scope)
         return call.put
 
@@ -292,7 +285,7 @@ class Connection:
     async def on_event(self, event: Event) -> None:
         if isinstance(event, RawData):
             if event.data:
-                await self._write(event.data)
+                await self._writer.write(event.data)
         elif isinstance(event, Closed):
             self.end()
         elif isinstance(event, Updated):
@@ -301,76 +294,16 @@ class Connection:
             if self._waiting is not None:
                 self._waiting.deadline = self._deadline
 
+    def _give_up(self) -> None:
+        """A write was not taken whole: nothing could follow it."""
+        self.abort()
+        self._cancel_calls()
+
     def end(self) -> None:
         """Begin to close: nothing more is read, and what runs is cancelled."""
         self.ending = True
         if self._waiting is not None:
             self._waiting.cancel()
-
-    async def _write(self, data: bytes) -> None:
-        """Hand bytes to the kernel, whole, or end the connection.
-
-        h11 counts these bytes as sent, so nothing could follow a part of them. A cancellation therefore waits
-        for a client that is slow, but not long: a turn's deadline does not wait for one that does not read.
-        """
-        unsent = [self._write_now(data)]
-        if not unsent[0]:
-            self._written_at_once += 1
-            if self._written_at_once >= WRITES_AT_ONCE:
-                self._written_at_once = 0
-                await trio.lowlevel.cancel_shielded_checkpoint()
-            return
-        whole = False
-        try:
-            try:
-                whole = await self._write_slowly(unsent)
-            except trio.Cancelled:
-                with trio.move_on_after(CANCELLED_WRITE_TIMEOUT, shield=True):
-                    whole = await self._write_slowly(unsent)
-                raise
-        except (OSError, trio.ClosedResourceError):
-            pass
-        finally:
-            if not whole:
-                self.abort()
-                self._cancel_calls()
-
-    async def _write_slowly(self, unsent: list[memoryview]) -> bool:
-        """Hand over what the kernel did not take at once; False if the client took too little for too long.
-
-        What the client has taken is asked of the kernel. That it has room again would come late: it wants
-        a third of its buffer free before it says so, and the buffer may have grown to some MiB.
-
-        Args:
-            unsent: one view; what is left in it if this is cancelled has not been handed over.
-        """
-        sock = self._stream.socket
-        left, deadline = math.inf, 0.0
-        async with self._send_lock:
-            while unsent[0]:
-                if sock.fileno() < 0:
-                    raise trio.ClosedResourceError
-                now, left_now = trio.current_time(), len(unsent[0]) + unacknowledged(sock)
-                if left_now <= left - WRITE_BYTES:
-                    left, deadline = left_now, now + self._limits.write_timeout
-                elif now >= deadline:
-                    log.info("a client took no data for %g s and was cut off", self._limits.write_timeout)
-                    return False
-                with trio.CancelScope(deadline=deadline):
-                    await trio.lowlevel.wait_writable(sock)
-                    with contextlib.suppress(BlockingIOError):
-                        unsent[0] = unsent[0][os.write(sock.fileno(), unsent[0]) :]
-        return True
-
-    def _write_now(self, data: bytes) -> memoryview:
-        """What the kernel takes at once, without the cost of a deadline; returns what is left."""
-        view = memoryview(data)
-        if self._send_lock.locked():
-            return view
-        try:
-            return view[os.write(self._stream.socket.fileno(), view) :]
-        except OSError:
-            return view  # full, or broken: the next attempt tells
 
     async def _linger(self, protocol: GuardedProtocol) -> None:
         """After an answer that came before the request was whole: read on, else the client may lose it.
@@ -380,8 +313,7 @@ class Connection:
         if self._draining or not protocol.input_open:
             return
         with trio.move_on_after(LINGER_TIMEOUT):
-            async with self._send_lock:
-                await self._stream.send_eof()
+            await self._writer.send_eof()
             while await self._receive():
                 pass
 
