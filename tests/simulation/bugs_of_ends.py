@@ -32,14 +32,14 @@ from trio_agent.wire.sse import DONE
 def the_outcome_row_is_written_twice() -> Iterator[None]:
     close = SqliteStore.close_turn
 
-    async def twice(store: Any, row: Any, calls: Any, reasoning: Any = ()) -> None:
-        await close(store, row, calls, reasoning)
+    async def twice(store: Any, row: Any, calls: Any, reasoning: Any = (), keeping: Any = None) -> None:
+        await close(store, row, calls, reasoning, keeping)
 
     journal_close = Journal.close
 
-    async def close_again(journal: Any, effect: Any) -> None:
-        await journal_close(journal, effect)
-        await journal_close(journal, effect)
+    async def close_again(journal: Any, effect: Any, rest: Any = ()) -> None:
+        await journal_close(journal, effect, rest)
+        await journal_close(journal, effect, rest)
 
     with replaced((SqliteStore, "close_turn", twice), (Journal, "close", close_again)):
         yield
@@ -146,8 +146,8 @@ def the_timers_run_on_after_the_turn() -> Iterator[None]:
 def a_shutdown_waits_for_clients_without_a_limit() -> Iterator[None]:
     drain = _Server.drain
 
-    async def patient(server: Any, grace: float, on_grace_over: Any) -> None:
-        await drain(server, grace + 30, on_grace_over)
+    async def patient(server: Any, grace: float, *rest: Any) -> None:
+        await drain(server, grace + 30, *rest)
 
     with replaced((_Server, "drain", patient)):
         yield
