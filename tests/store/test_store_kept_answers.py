@@ -23,7 +23,7 @@ from store_samples import (
 )
 
 from trio_agent.store.contract import Store
-from trio_agent.store.kept import AnswerRow, Keeping, MissingAnswer
+from trio_agent.store.kept import AnswerRow, Keeping, LogEntry, MissingAnswer
 
 changed = msgspec.structs.replace
 HOUR = 3600.0
@@ -220,6 +220,16 @@ async def test_a_log_is_read_from_any_number(any_store: Store) -> None:
     for start in range(6):
         assert await any_store.read_log("l", start) == list(entries(*range(start, 5)))
     assert await any_store.read_log("l", 1, limit=2) == list(entries(1, 2))
+
+
+async def test_an_end_that_is_written_again_may_be_another_one(any_store: Store) -> None:
+    """Of a first end, of which it was not known whether it took effect, nothing is left in the log."""
+    await any_store.open_turn(turn("t"), Keeping(log=log("l", turn_id="t", ended_at=None)))
+    await any_store.append_log("l", entries(0, 1))
+    for end in (b"completed", b"failed"):
+        await keep(any_store, log=log("l"), entries=(*entries(1), LogEntry(2, end)))
+    await any_store.append_log("l", [LogEntry(2, b"late")])
+    assert await any_store.read_log("l", 0) == [*entries(0, 1), LogEntry(2, b"failed")]
 
 
 async def test_a_log_that_is_gone_takes_nothing_more(any_store: Store) -> None:

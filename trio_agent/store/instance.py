@@ -33,10 +33,13 @@ _ABANDON = f"""
 _UNWRITTEN = """turn_id NOT IN (
     SELECT id FROM turns WHERE outcome = 'running' AND instance IN (SELECT id FROM instances)
 )"""
-_FREE_KEYS = f"""
+_FREE_KEYS_OF_BROKEN_LOGS = f"""
     DELETE FROM idempotency_keys WHERE log_id IN (SELECT id FROM logs WHERE ended_at IS NULL AND {_UNWRITTEN})
-    OR (instance NOT IN (SELECT id FROM instances) AND log_id NOT IN (SELECT id FROM logs))
 """  # noqa: S608 -- constants
+_FREE_KEYS_WITHOUT_LOGS = """
+    DELETE FROM idempotency_keys
+    WHERE instance NOT IN (SELECT id FROM instances) AND log_id NOT IN (SELECT id FROM logs)
+"""
 _BREAK_LOGS = f"UPDATE logs SET ended_at = ?, broken = 1 WHERE ended_at IS NULL AND {_UNWRITTEN}"  # noqa: S608 -- constants
 _FAIL_ANSWERS = f"""
     UPDATE answers SET status = 'failed', used_at = max(used_at, ?)
@@ -91,15 +94,27 @@ class Instance:
         Returns how many turns were abandoned.
         If that transaction is rolled back, the dead are found again the next time.
         """
+        self._bury(connection)
+        return _close_orphans(connection, now)
+
+    def look(self, connection: sqlite3.Connection, now: float) -> None:
+        """As `recover`, but cheap where nobody has died: for whoever waits for another instance."""
+        if self._bury(connection):
+            _close_orphans(connection, now)
+
+    def _bury(self, connection: sqlite3.Connection) -> bool:
+        """Strike the dead off the list; whether there were any."""
+        found = False
         known = {instance_id for (instance_id,) in connection.execute("SELECT id FROM instances")}
         for other in (known | instance_ids(self._database)) - {self.id}:
             lock = FileLock(instance_lock_path(self._database, other))
             if lock.acquire(0):
                 connection.execute("DELETE FROM instances WHERE id = ?", (other,))
                 lock.remove()
+                found = True
             else:
                 lock.close()
-        return _close_orphans(connection, now)
+        return found
 
     def leave(self, connection: sqlite3.Connection, now: float) -> None:
         """End in good order. Turns whose end was never recorded are closed as after a crash."""
@@ -117,7 +132,8 @@ class Instance:
 def _close_orphans(connection: sqlite3.Connection, now: float) -> int:
     connection.execute(_PUT_BACK)
     abandoned = connection.execute(_ABANDON, (now,)).rowcount
-    connection.execute(_FREE_KEYS)
+    connection.execute(_FREE_KEYS_OF_BROKEN_LOGS)
+    connection.execute(_FREE_KEYS_WITHOUT_LOGS)
     connection.execute(_BREAK_LOGS, (now,))
     connection.execute(_FAIL_ANSWERS, (now,))
     connection.execute(_FREE_CONVERSATIONS)

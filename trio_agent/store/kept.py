@@ -140,14 +140,15 @@ class Writer(Struct, frozen=True):
 class Keeping(Struct, frozen=True, kw_only=True):
     """What is written in one transaction with a turn's row.
 
-    `answer`, `items`, `log` and `node` replace earlier versions of themselves; `entries` and `conversation`
-    are added, unless the conversation is gone. `items` belong to the answers they name, what goes into a
+    `answer`, `items`, `log`, `entries` and `node` replace earlier versions of themselves; `conversation` is
+    added, unless the conversation is gone. `items` belong to the answers they name, what goes into a
     conversation is in `conversation`; an item may be in both. What is to be forgotten is so after all that:
     `forget_answer` and `forget_key` take away what this turn had put there, the answer's log with it.
     `release` frees a conversation.
 
-    A turn's end may be written twice, when it is not known whether the first time took effect. The second
-    time then adds nothing to a conversation: it replaces what was added for the same answer.
+    A turn's end may be written twice, when it is not known whether the first time took effect, and may be
+    another one then. So the second time replaces what the first one added to the conversation for the same
+    answer, and the last entry of the log.
 
     Raises:
         ValueError: entries without their log, or an item that names no answer.

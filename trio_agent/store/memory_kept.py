@@ -56,7 +56,8 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
             self.items.put(item.answer_id or "", item)
         if keeping.log is not None:
             self.logs[keeping.log.id] = keeping.log
-            self._append(keeping.log.id, keeping.entries)
+            numbered = {entry.number: entry for entry in keeping.entries}
+            self.entries.setdefault(keeping.log.id, {}).update(numbered)
         if keeping.conversation is not None:
             writing = keeping.writing
             self.add(keeping.conversation, None if writing is None else f"{during} {writing}")
@@ -182,8 +183,8 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
     async def find_items(self, owner: str, item_ids: Sequence[str]) -> list[ItemRow]:
         await self._kept_io("find_items")
         found = self.items.find(owner, item_ids)
-        for holder in {holder for holder, _ in found}:
-            (self._answers_used if holder in self.answers else self.conversations_used).touch(holder)
+        for holder, _ in found:
+            self._touch(owner, holder)
         return [item for _, item in found]
 
     async def list_items(
@@ -201,9 +202,12 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         if (answer_id is None) == (conversation_id is None):
             raise ValueError("items are listed of one answer or of one conversation")
         await self._kept_io("list_items")
-        if answer_id is not None:
-            self._answers_used.touch(answer_id)
-        else:
-            self.conversations_used.touch(conversation_id or "")
-        page = self.items.page(owner, answer_id or conversation_id or "", direction, after, order)
-        return page[: max(0, limit)]
+        holder = answer_id or conversation_id or ""
+        self._touch(owner, holder)
+        return self.items.page(owner, holder, direction, after, order)[: max(0, limit)]
+
+    def _touch(self, owner: str, holder: str) -> None:
+        if self._answer(owner, holder) is not None:
+            self._answers_used.touch(holder)
+        if self._conversation(owner, holder) is not None:
+            self.conversations_used.touch(holder)

@@ -119,7 +119,7 @@ class SqliteConversations(SqlitePart):
     ) -> str | None:
         """Who writes. An answer that has ended does not, nor does one whose process is dead."""
         if row.writer is not None and instance != self._instance.id:
-            self._instance.recover(db, now)
+            self._instance.look(db, now)
         found = db.execute(
             "SELECT writer FROM conversations WHERE id = ? AND NOT EXISTS (SELECT 1 FROM answers "
             "WHERE answers.id = writer AND status NOT IN ('queued', 'in_progress'))",

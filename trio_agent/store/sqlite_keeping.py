@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from trio_agent.store import forgetting
-from trio_agent.store.bounds import Bounds
+from trio_agent.store.bounds import Bound, Bounds
 from trio_agent.store.kept import (
     AnswerRow,
     ConversationEntry,
@@ -48,15 +48,16 @@ class KeptWriting:
 
     def write(self, db: sqlite3.Connection) -> None:
         keeping = self._keeping
-        if keeping.answer is not None:
-            self._put_answer(db, keeping.answer)
+        grown: list[Bound] = []
+        if keeping.answer is not None and self._put_answer(db, keeping.answer):
+            grown.append(self._bounds.answers)
         put_items(db, ((item, item.answer_id or "") for item in keeping.items))
-        if keeping.log is not None:
-            self._put_log(db, keeping.log)
+        if keeping.log is not None and self._put_log(db, keeping.log):
+            grown.append(self._bounds.logs)
         if keeping.conversation is not None:
             self._entry = add_entry(db, keeping.conversation, self._source, self._now)
-        if keeping.node is not None:
-            self._put_node(db, keeping.node)
+        if keeping.node is not None and self._put_node(db, keeping.node):
+            grown.append(self._bounds.sessions)
         if keeping.forget_answer is not None:
             forgetting.forget_answer(db, keeping.forget_answer)
         if keeping.forget_key is not None:
@@ -64,6 +65,8 @@ class KeptWriting:
             forget_key(db, row.owner, row.scope, row.key, row.log_id)
         if keeping.release is not None:
             release(db, keeping.release.conversation_id, keeping.release.answer_id)
+        for bound in grown:
+            bound.added(db)
 
     def undo(self, db: sqlite3.Connection) -> None:
         """Take back what a turn's beginning has put there; its caller was told that it failed."""
@@ -83,20 +86,19 @@ class KeptWriting:
                 (node.owner, node.session_id),
             )
 
-    def _put_answer(self, db: sqlite3.Connection, answer: AnswerRow) -> None:
+    def _put_answer(self, db: sqlite3.Connection, answer: AnswerRow) -> bool:
+        """Whether it is a new one; so below."""
         new = not _has(db, "SELECT 1 FROM answers WHERE id = ?", answer.id)
         db.execute(ANSWERS.put, ANSWERS.values(answer, self._now))
-        if new:
-            self._bounds.answers.added(db)
+        return new
 
-    def _put_log(self, db: sqlite3.Connection, log: LogRow) -> None:
+    def _put_log(self, db: sqlite3.Connection, log: LogRow) -> bool:
         new = not _has(db, "SELECT 1 FROM logs WHERE id = ?", log.id)
         db.execute(LOGS.put, LOGS.values(log))
-        add_to_log(db, log.id, self._keeping.entries)
-        if new:
-            self._bounds.logs.added(db)
+        db.executemany(ENTRIES.put, [ENTRIES.values(entry, log.id) for entry in self._keeping.entries])
+        return new
 
-    def _put_node(self, db: sqlite3.Connection, node: TranscriptNode) -> None:
+    def _put_node(self, db: sqlite3.Connection, node: TranscriptNode) -> bool:
         session = (node.owner, node.session_id)
         new = not _has(db, "SELECT 1 FROM sessions WHERE owner = ? AND id = ?", *session)
         db.execute(
@@ -106,8 +108,7 @@ class KeptWriting:
         )
         db.execute(NODES.put, NODES.values(node))
         trim_session(db, *session, self._session_turns)
-        if new:
-            self._bounds.sessions.added(db)
+        return new
 
 
 def _has(db: sqlite3.Connection, sql: str, *values: str) -> bool:

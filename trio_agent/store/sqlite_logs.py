@@ -44,7 +44,7 @@ class SqliteLogs(SqlitePart):
         self._looked = time
         now = self._now()
         with contextlib.suppress(StoreError):  # It is readable all the same.
-            await self._writer.submit(lambda db: self._instance.recover(db, now))
+            await self._writer.submit(lambda db: self._instance.look(db, now))
         found = await self._find_log(owner, log_id)
         return LOGS.row(found[0]) if found else None
 
@@ -74,7 +74,7 @@ class SqliteLogs(SqlitePart):
         def claim(db: sqlite3.Connection) -> KeyRow:
             held, instance, unfinished = _holder(db, row)
             if held is not None and unfinished and instance != self._instance.id:
-                self._instance.recover(db, now)
+                self._instance.look(db, now)
                 held, _, _ = _holder(db, row)
             if held is not None and held.created_at >= row.created_at - KEYS_KEPT_S:
                 return held

@@ -11,9 +11,10 @@ from trio_agent.store.kept_rows import NO_MESSAGES, NODES
 from trio_agent.store.sqlite_part import SqlitePart, can_be_id, list_of
 
 _BARE = NODES.without("messages", NO_MESSAGES)
+# The plus keeps SQLite from reading the whole session in its order.
 _FIND = f"""
     SELECT {_BARE} FROM nodes WHERE owner = ?1 AND session_id = ?2
-    AND digest IN (SELECT value FROM json_each(?3)) ORDER BY created_at DESC, rowid DESC
+    AND digest IN (SELECT value FROM json_each(?3)) ORDER BY +created_at DESC, rowid DESC
 """  # noqa: S608 -- constants
 _PATH = f"""
     WITH RECURSIVE path (id, parent_id, depth) AS (
