@@ -130,6 +130,19 @@ async def test_answer_and_conversation_have_their_own_items(any_store: Store) ->
     assert await any_store.find_items("key_1", ["i"]) == [held]
 
 
+async def test_an_item_is_found_in_its_conversation(any_store: Store) -> None:
+    """Where a newer answer or another conversation has an item with the same id, it is not meant."""
+    for name in ("c", "other"):
+        await any_store.put_conversation(conversation(name))
+    await any_store.add_to_conversation(entry("c", b"[]", "i", "j"))
+    await any_store.add_to_conversation(entry("other", b"[]", "i", "k"))
+    await keep(any_store, answer=answer("a"), items=(item("i", "a"), item("k", "a")))
+    found = await any_store.find_items("key_1", ["k", "j", "i"], conversation_id="c")
+    assert [(each.id, each.conversation_id) for each in found] == [("j", "c"), ("i", "c")]
+    for owner, name in (("key_2", "c"), ("key_1", "nothing"), ("key_1", "\ud800"), ("key_1", "")):
+        assert await any_store.find_items(owner, ["i"], conversation_id=name) == []
+
+
 async def test_what_is_said_to_a_deleted_conversation_goes_nowhere(any_store: Store) -> None:
     """The turn that was writing ends well all the same, and its answer is there."""
     await any_store.put_conversation(conversation("c"))

@@ -245,10 +245,13 @@ class KeptStore(Protocol):
         The turn's row stays. An answer that is still being written comes back when its turn ends.
         """
 
-    async def find_items(self, owner: str, item_ids: Sequence[str]) -> list[ItemRow]:
+    async def find_items(
+        self, owner: str, item_ids: Sequence[str], *, conversation_id: str | None = None
+    ) -> list[ItemRow]:
         """The items with these ids, in that order; missing ones are left out.
 
-        Where several answers or conversations have an item with one id, the newest counts.
+        Where several answers or conversations have an item with one id, the newest counts. With
+        `conversation_id`, items of that conversation alone are looked for.
         """
 
     async def list_items(

@@ -25,11 +25,14 @@ class MemoryItems:
         found = [item for (whose, _), item in self._rows.items() if whose == holder]
         return sorted(found, key=lambda item: item.position)
 
-    def find(self, owner: str, item_ids: Sequence[str]) -> list[tuple[str, ItemRow]]:
-        """Items by id with their holders, in the order asked; the newest where lists share an id."""
+    def find(self, owner: str, item_ids: Sequence[str], among: str | None) -> list[tuple[str, ItemRow]]:
+        """Items by id with their holders, in the order asked; the newest where lists share an id.
+
+        `among` names the only list to look into.
+        """
         newest: dict[str, tuple[str, ItemRow]] = {}
         for (holder, item_id), item in self._rows.items():
-            if item.owner == owner:
+            if item.owner == owner and among in (None, holder):
                 newest[item_id] = holder, item
         return [newest[item_id] for item_id in dict.fromkeys(item_ids) if item_id in newest]
 

@@ -180,9 +180,11 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         self.items.forget(answer_id)
         self._forget_log(answer_id)
 
-    async def find_items(self, owner: str, item_ids: Sequence[str]) -> list[ItemRow]:
+    async def find_items(
+        self, owner: str, item_ids: Sequence[str], *, conversation_id: str | None = None
+    ) -> list[ItemRow]:
         await self._kept_io("find_items")
-        found = self.items.find(owner, item_ids)
+        found = self.items.find(owner, item_ids, conversation_id)
         for holder, _ in found:
             self._touch(owner, holder)
         return [item for _, item in found]

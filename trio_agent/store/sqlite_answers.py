@@ -26,6 +26,10 @@ _FIND_ITEMS = f"""
     SELECT {ITEMS.columns}, holder FROM json_each(?1) AS asked CROSS JOIN items
     ON items.rowid = (SELECT max(rowid) FROM items WHERE owner = ?2 AND id = asked.value) ORDER BY asked.key
 """  # noqa: S608 -- constants
+_FIND_ITEMS_AMONG = f"""
+    SELECT {ITEMS.columns}, holder FROM json_each(?1) AS asked CROSS JOIN items
+    ON items.holder = ?3 AND items.id = asked.value AND items.owner = ?2 ORDER BY asked.key
+"""  # noqa: S608 -- constants
 
 
 class SqliteAnswers(SqlitePart):
@@ -60,8 +64,16 @@ class SqliteAnswers(SqlitePart):
 
         return can_be_id(answer_id) and await self._writer.submit(delete)
 
-    async def find_items(self, owner: str, item_ids: Sequence[str]) -> list[ItemRow]:
-        found = await self._select(_FIND_ITEMS, (list_of(item_ids), owner))
+    async def find_items(
+        self, owner: str, item_ids: Sequence[str], *, conversation_id: str | None = None
+    ) -> list[ItemRow]:
+        asked = (list_of(item_ids), owner)
+        if conversation_id is None:
+            found = await self._select(_FIND_ITEMS, asked)
+        else:
+            found = await self._select(
+                _FIND_ITEMS_AMONG, (*asked, conversation_id if can_be_id(conversation_id) else "")
+            )
         await self._touch_holders({values[-1] for values in found}, owner)
         return [ITEMS.row(values) for values in found]
 
