@@ -140,18 +140,25 @@ class Agent:
             self._admitting -= 1
 
     async def run(
-        self, admitted: Admitted, sink: Sink, keeper: Keeper | None = None, *, log: LiveLog | None = None
+        self,
+        admitted: Admitted,
+        sink: Sink,
+        keeper: Keeper | None = None,
+        *,
+        log: LiveLog | None = None,
+        context: TurnContext | None = None,
     ) -> TurnRow:
         """Run an admitted turn to its end, in the caller's task. Cancel it to end the turn.
 
         Args:
             keeper: what is kept of the turn besides its row.
             log: takes the turn's outputs beside the sink; it has begun, and is ended here.
+            context: what the turn was admitted in; it says when a log ended.
 
         Returns:
             The turn's row, as it is in the store.
         """
-        return await self._running.run(admitted, sink, keeper, log)
+        return await self._running.run(admitted, sink, keeper, log, context)
 
     def start(
         self, admitted: Admitted, log: LiveLog, keeper: Keeper | None = None, *, context: TurnContext
@@ -164,6 +171,10 @@ class Agent:
             context: what the turn was admitted in.
         """
         return self._running.start(admitted, log, keeper, context)
+
+    def started(self, owner: str, log_id: str) -> StartedTurn | None:
+        """The turn that runs beside its caller and writes this log, if it is this process's."""
+        return self._running.started(owner, log_id)
 
     async def idle(self) -> None:
         """Wait until no turn runs that was started with `start`."""

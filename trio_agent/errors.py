@@ -35,6 +35,7 @@ STATUS: Final[Mapping[str, int]] = {
     "request_timeout": 408,
     "turn_cancelled": 409,
     "idempotency_conflict": 409,
+    "session_busy": 409,
     "body_too_large": 413,
     "tools_not_supported_by_backend": 422,
     "images_not_supported_by_backend": 422,
@@ -57,7 +58,7 @@ STATUS: Final[Mapping[str, int]] = {
 
 # A repeat of the same request cannot mend these; said so with `x-should-retry: false`.
 FINAL_CODES: Final[frozenset[str]] = frozenset(
-    {code for code, status in STATUS.items() if 400 <= status < 429 and status != 408}
+    {code for code, status in STATUS.items() if 400 <= status < 429} - {"request_timeout", "session_busy"}
     | {"headers_too_large", "not_implemented", "http_version_not_supported"}
 )
 

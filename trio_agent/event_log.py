@@ -135,6 +135,13 @@ class LiveLog:
     def opened(self) -> None:
         """The log's row is in the store, so that entries may follow."""
         self._opened.set()
+        self._news.unpark_all()
+
+    async def stored(self) -> bool:
+        """Wait until the log's row is in the store, or until it is known that it will not be."""
+        while not (self._opened.is_set() or self.ended):
+            await self.changed()
+        return self._opened.is_set() or self.sealed
 
     async def write_behind(self, store: KeptStore) -> None:
         """Put batches into the store as they come, until the log is sealed or a write fails.
@@ -204,10 +211,10 @@ class LogKeeper:
 
     def closing(self, turn: Turn, row: TurnRow, rest: Batch, *, parked: bool) -> Keeping | None:
         last = self._ended(row, rest)
+        self._log.ended_at = self._now()
         theirs = None if self._inner is None else self._inner.closing(turn, row, last, parked=parked)
         entries = (*self._log.pending, LogEntry(len(self._log.batches), encode_batch(last)))
         self._last = last
-        self._log.ended_at = self._now()
         return joined(theirs, Keeping(log=self._row(row, self._log.ended_at), entries=entries))
 
     def written(self) -> None:
@@ -284,7 +291,7 @@ class EventLogs:
         log.settled.set()
         if not log.ended:
             # Its turn could not even write that it failed.
-            log.append([ending(_BROKEN, log.batches)])
+            log.append([ending(BROKEN, log.batches)])
         if not log.sealed and log.head is not None:
             logger.error("the log %s has no end in the store", log.id)
             self._lost[log.id] = None
@@ -315,9 +322,10 @@ class EventLogs:
         return row.broken or row.id in self._lost or self.now() - row.created_at > self._lifetime
 
 
-_BROKEN: Final = Problem(
+BROKEN: Final = Problem(
     code="internal_error", message="The answer broke off in the middle: the server that made it has failed."
 )
+"""What ends the log of an answer whose server died or lost the store."""
 
 
 class LogReader:
@@ -418,7 +426,7 @@ class LogReader:
                 break
             self._row = row = newer
         self._over = True
-        return [[fx.SendError(_BROKEN) if self._committed else fx.Reject(_BROKEN)]]
+        return [[fx.SendError(BROKEN) if self._committed else fx.Reject(BROKEN)]]
 
     def _decoded(self, entries: Sequence[LogEntry]) -> list[Batch]:
         batches: list[Batch] = [decode_batch(entry.data) for entry in entries]
@@ -430,6 +438,7 @@ class LogReader:
 
 
 __all__ = [
+    "BROKEN",
     "EventLogs",
     "KeptSink",
     "LiveLog",

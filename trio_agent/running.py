@@ -75,12 +75,18 @@ class RunningTurns:
         return iter(self._drivers)
 
     async def run(
-        self, admitted: Admitted, sink: Sink, keeper: Keeper | None, log: LiveLog | None
+        self,
+        admitted: Admitted,
+        sink: Sink,
+        keeper: Keeper | None,
+        log: LiveLog | None,
+        context: TurnContext | None = None,
     ) -> TurnRow:
         """See `Agent.run`."""
         if log is None:
             return await self._drive(admitted.make_driver(sink, keeper), admitted.first)
-        driver = admitted.make_driver(KeptSink(log, sink), LogKeeper(log, keeper, now=self._now))
+        ended_at = self._now if context is None else context.ended_at
+        driver = admitted.make_driver(KeptSink(log, sink), LogKeeper(log, keeper, now=ended_at))
         return await self._drive_logged(driver, admitted.first, log)
 
     def start(
@@ -90,13 +96,19 @@ class RunningTurns:
         if self._nursery is None:
             raise RuntimeError("this agent has no nursery for turns that outlive their request")
         sink = context.sink(KeptSink(log))
-        driver = admitted.make_driver(sink, LogKeeper(log, keeper, now=self._now))
+        driver = admitted.make_driver(sink, LogKeeper(log, keeper, now=context.ended_at))
         turn = StartedTurn(driver, log)
         # From now on it counts, and is told of the server's end.
         self._drivers[driver] = None
         self._started[turn] = None
         self._nursery.start_soon(self._run_started, turn, driver, admitted.first)
         return turn
+
+    def started(self, owner: str, log_id: str) -> StartedTurn | None:
+        """See `Agent.started`."""
+        return next(
+            (turn for turn in self._started if turn.log.id == log_id and turn.log.owner == owner), None
+        )
 
     async def idle(self) -> None:
         """Wait until no started turn is left."""

@@ -106,6 +106,7 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     keepalive_interval: Seconds = 3.0
     turn_timeout: Seconds = 600.0
     host_tool_ttl: Seconds = 900.0
+    session_wait: SecondsOrZero = 30.0
     in_stream_errors: Literal["event", "content", "both"] = "event"
     stream_default: bool = False
     max_request_bytes: Annotated[int, Meta(ge=1, le=1 << 30, extra={"unit": "bytes"})] = (

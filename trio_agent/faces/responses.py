@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import msgspec
+from msgspec import Struct
+
+from trio_agent.admission import STORE_RETRY_SECONDS, Admitted
 from trio_agent.agent import Agent
-from trio_agent.errors import AgentError
-from trio_agent.faces.answer import Send, turn_headers
+from trio_agent.errors import AgentError, error_of
+from trio_agent.event_log import LiveLog, LogReader
+from trio_agent.faces.answer import Send, send_json, turn_headers
 from trio_agent.faces.places import in_the_clients_words
 from trio_agent.faces.request import Incoming
-from trio_agent.faces.responses_head import head_of
-from trio_agent.faces.responses_request import decoded_request
-from trio_agent.faces.responses_sinks import CollectSink, StreamSink
+from trio_agent.faces.responses_head import PREFIX, head_of
+from trio_agent.faces.responses_history import look_up, writing_to
+from trio_agent.faces.responses_keeper import ResponseKeeper
+from trio_agent.faces.responses_output import Output
+from trio_agent.faces.responses_request import FACE, Decoded, Parsed, decoded, parsed
+from trio_agent.faces.responses_sinks import ResumedStream, Style, make_sink
+from trio_agent.statemachine import effects as fx
+from trio_agent.store.contract import StoreError
+from trio_agent.wire.responses_events import encode
+
+_FAILED = (fx.Reject, fx.SendError)
+
+
+class Begun(Struct, frozen=True):
+    """A request that was let in."""
+
+    admitted: Admitted
+    decoded: Decoded
+    style: Style
 
 
 async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
@@ -18,14 +39,84 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     Raises:
         AgentError: nothing has been sent; it is the answer.
     """
-    server = agent.config.server
-    decoded = decoded_request(incoming, server)
+    request = parsed(incoming, agent.config.server)
+    own = _is_our_own(request)
+    if own:
+        incoming = msgspec.structs.replace(incoming, context=agent.context())
     context = incoming.context
+    response_id = context.world.new_id(PREFIX) if request.conversation is not None else None
+    begun = await begin(agent, incoming, request, response_id)
+    style, asked = begun.style, begun.decoded.asked
+    if not asked.store:
+        sink = make_sink(style, send, context.ended_at)
+        await agent.run(begun.admitted, context.sink(sink) if own else sink)
+        return
+    log = agent.logs.open(style.head.response_id, owner=incoming.owner, face=FACE)
+    log.begin(msgspec.json.encode(style), context.started_at)
+    keeper = ResponseKeeper(style.head, begun.decoded, log)
+    if asked.background:
+        agent.start(begun.admitted, log, keeper, context=context)
+        await tell_of_background(agent, log, style, send)
+        return
+    sink = make_sink(style, send, lambda: log.ended_at or context.ended_at())
+    await agent.run(begun.admitted, context.sink(sink) if own else sink, keeper, log=log, context=context)
+
+
+async def tell_of_background(agent: Agent, log: LiveLog, style: Style, send: Send) -> None:
+    """Answer a request whose response is made in the background: as soon as it is sure to be kept.
+
+    Raises:
+        AgentError: it could not be kept.
+    """
+    if not await log.stored():
+        raise next(error_of(last.problem) for *_, last in reversed(log.batches) if isinstance(last, _FAILED))
+    if style.stream:
+        with LogReader(agent.logs, log, 0) as reader:
+            await ResumedStream(send, style).copy(reader)
+        return
+    output = Output(style.head, streamed=False)
+    output.open()
+    await send_json(send, 200, encode(output.body()), style.headers)
+
+
+def _is_our_own(request: Parsed) -> bool:
+    """Whether the turn is asked for by the server itself, as far as a recording is concerned.
+
+    What came over HTTP names something that only the server has, so it could not be replayed. Or its client
+    may go while it runs.
+    """
+    named = request.previous_response_id, request.conversation, request.references or None
+    return named != (None, None, None) or request.body.background is True
+
+
+async def begin(agent: Agent, incoming: Incoming, request: Parsed, response_id: str | None) -> Begun:
+    """Let a request in.
+
+    Args:
+        response_id: where it must be known before; a request that names a conversation needs it.
+
+    Raises:
+        AgentError: why not. A conversation is free again then.
+    """
     try:
-        admitted = await agent.admit(decoded.request, context=context)
+        async with writing_to(agent, request.conversation, incoming.owner, response_id or ""):
+            return await _begin(agent, incoming, request, response_id)
+    except StoreError as error:
+        raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+
+
+async def _begin(agent: Agent, incoming: Incoming, request: Parsed, response_id: str | None) -> Begun:
+    server, context = agent.config.server, incoming.context
+    before = await look_up(agent, request, incoming.owner)
+    asked = decoded(request, incoming, server, items=before.items, history=before.history)
+    # Who comes later may want to see how far it is, whatever its first client asked for.
+    turn = msgspec.structs.replace(asked.request, stream=asked.request.stream or asked.asked.background)
+    if _is_our_own(request):
+        context.embedded_request(turn, parks=True)
+    try:
+        admitted = await agent.admit(turn, context=context)
     except AgentError as error:
-        raise in_the_clients_words(error, decoded.places, whole="input") from None
-    headers = turn_headers(admitted.turn_id, [*decoded.ignored, *admitted.ignored, *admitted.hidden])
-    head = head_of(decoded.asked, admitted.model, incoming, server)
-    make = StreamSink if decoded.request.stream else CollectSink
-    await agent.run(admitted, make(send, head, headers, context.ended_at))
+        raise in_the_clients_words(error, asked.places, whole="input") from None
+    headers = turn_headers(admitted.turn_id, [*asked.ignored, *admitted.ignored, *admitted.hidden])
+    head = head_of(asked.asked, admitted.model, incoming, server, response_id=response_id)
+    return Begun(admitted, asked, Style(head, headers, asked.request.stream))

@@ -10,18 +10,22 @@ from trio_agent.faces.responses_output import Head
 from trio_agent.faces.responses_request import Asked
 from trio_agent.wire.responses_object import Echo
 
+PREFIX = "resp_"
 _ENCRYPTED = "reasoning.encrypted_content"
 
 
-def head_of(asked: Asked, model: str, incoming: Incoming, server: ServerConfig) -> Head:
-    """The head of a new response, with an id of its own.
+def head_of(
+    asked: Asked, model: str, incoming: Incoming, server: ServerConfig, *, response_id: str | None = None
+) -> Head:
+    """The head of a new response.
 
     Args:
         model: the name that was asked for.
+        response_id: the response's, where it has one already.
     """
     context = incoming.context
     return Head(
-        response_id=context.world.new_id("resp_"),
+        response_id=response_id or context.world.new_id(PREFIX),
         created_at=int(context.started_at),
         model=model,
         echo=echo_of(asked),

@@ -82,21 +82,38 @@ def refuse_what_cannot_be_carried(body: CreateResponse, *, over_socket: bool) ->
     for name, refused, why in refusals:
         if refused:
             raise AgentError("unsupported_parameter", f"`{name}` cannot be honoured: {why}.", param=name)
-    for index, name in enumerate(include):
-        if name not in INCLUDES:
-            raise _bad(f"include[{index}]", f"is none of {', '.join(INCLUDES)}")
+    checked_include(include)
     if body.background and body.store is False:
         raise _bad("background", "needs `store`: who reads the answer later finds it there")
+    if body.conversation is not None and body.store is False:
+        raise _bad("conversation", "needs `store`: what is said there is kept")
     if body.previous_response_id is not None and body.conversation is not None:
         raise _bad("previous_response_id", "and `conversation` cannot both say what came before")
     if body.max_output_tokens is not None and body.max_output_tokens < 1:
         raise _bad("max_output_tokens", "must be 1 or more")
     if body.truncation not in (None, "auto", "disabled"):
         raise _bad("truncation", "must be `auto` or `disabled`")
-    _check_metadata(body.metadata or {})
+    check_metadata(body.metadata or {})
 
 
-def _check_metadata(metadata: dict[str, str]) -> None:
+def checked_include(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of what is to be shown as well.
+
+    Raises:
+        AgentError: one of them is none that there is.
+    """
+    for index, name in enumerate(names):
+        if name not in INCLUDES:
+            raise _bad(f"include[{index}]", f"is none of {', '.join(INCLUDES)}")
+    return tuple(names)
+
+
+def check_metadata(metadata: dict[str, str]) -> None:
+    """Refuse more than a client may attach to something.
+
+    Raises:
+        AgentError: naming `metadata`.
+    """
     if len(metadata) > _MOST_METADATA:
         raise _bad("metadata", f"holds at most {_MOST_METADATA} pairs")
     for key, value in metadata.items():

@@ -48,6 +48,7 @@ class Head(Struct, frozen=True, kw_only=True):
     progress: bool = False
 
 
+_QUEUED: Final = wire.Lifecycle(status="queued")
 _RUNNING: Final = wire.Lifecycle(status="in_progress")
 
 
@@ -65,6 +66,8 @@ class Output:
         self.state = _RUNNING
         self._write = EventWriter(silent=not streamed, after=after, lines=lines)
         self._streamed = streamed
+        self._told = False  # that there is the response
+        self._runs = False  # and that it is being made
         self._items: list[OpenItem] = []
         self._current: OpenMessage | OpenReasoning | None = None
         # Of a message whose text is open: what its deltas begin with, and its words.
@@ -73,10 +76,10 @@ class Output:
         self._server_calls: dict[str, ServerCall] = {}
 
     def write(self, outputs: Sequence[fx.Output], *, at: int | None = None) -> bytes:
-        """Take a batch of outputs; returns its events. `Commit` and `Reject` have none.
+        """Take a batch of outputs; returns its events. `Commit` has none.
 
         Args:
-            at: when the batch came, in seconds since the epoch; needed with `Finish` and `SendError`.
+            at: when the batch came, in seconds since the epoch; needed with what ends the answer.
         """
         return b"".join(
             [
@@ -84,6 +87,20 @@ class Output:
                 for output in outputs
             ]
         )
+
+    def open(self) -> bytes:
+        """The events that tell of the response itself: with its first output, unless they are asked for."""
+        if self._told:
+            return b""
+        self._told = True
+        if not self.head.echo.background:
+            return self._response_event("response.created")
+        self.state = _QUEUED
+        return self._response_event("response.created") + self._response_event("response.queued")
+
+    def skip_to(self, number: int) -> None:
+        """Number the next event at least so: the client has seen more than what was kept."""
+        self._write.number = max(self._write.number, number)
 
     def more_text(self, text: str) -> bytes:
         """The same as `write` with one `SendText`; this is what nearly all outputs are."""
@@ -138,13 +155,16 @@ class Output:
             case fx.SendToolProgress():
                 return self._server_call(output)
             case fx.SendRole():
-                return self._response_event("response.created") + self._response_event("response.in_progress")
+                return self._run()
             case fx.SendKeepalive():
-                return self._response_event("response.in_progress")
+                return self._run() or self._response_event("response.in_progress")
             case fx.Finish():
                 return self._finish(output, at)
             case fx.SendError():
-                return self._fail(output, at)
+                return self._fail(output, at, mode=self.head.errors)
+            case fx.Reject(problem):
+                # Where there was an answer before its status was known: in the background.
+                return self._fail(fx.SendError(problem), at, mode="event")
             case _:
                 return b""
 
@@ -242,7 +262,7 @@ class Output:
 
     def _begin(self, item: OpenItem) -> bytes:
         """The next item. What can be closed before it is: words always, calls whose arguments are whole."""
-        closed = self._close_current()
+        closed = self._run() + self._close_current()
         for index, call in [*self._calls.items()]:
             if call.is_whole():
                 del self._calls[index]
@@ -274,6 +294,15 @@ class Output:
 
     # --- the response -----------------------------------------------------------------------------------
 
+    def _run(self) -> bytes:
+        """The response is being made. Its role says so or, where it was collected, its first item."""
+        if self._runs:
+            return b""
+        self._runs = True
+        opening = self.open()
+        self.state = _RUNNING
+        return opening + self._response_event("response.in_progress")
+
     def _response_event(self, kind: str) -> bytes:
         """An event that says how the response is, without the items: those have been told."""
         return self._write.event(kind, response=self._object(self.state, [])) if self._streamed else b""
@@ -292,22 +321,28 @@ class Output:
         self.state = wire.Lifecycle(status="completed", completed_at=at, usage=usage)
         return closed + self._last_event("response.completed")
 
-    def _fail(self, output: fx.SendError, at: int | None) -> bytes:
+    def _fail(self, output: fx.SendError, at: int | None, *, mode: InStreamErrors) -> bytes:
         error = error_of(output.problem)
         usage = wire.usage_of(output.usage, output.cost_usd, output.usage_source)
         said = b""
-        if self.head.errors != "event":
+        cancelled = error.code == "turn_cancelled"
+        if mode != "event" and not cancelled:
             said = self._say("text", f"\n\n[{error.shown_code}] {error.message}")
             said += self._close_current()
-        if self.head.errors == "content":
-            return said + self._complete(usage, at, cut=True)
+            if mode == "content":
+                return said + self._complete(usage, at, cut=True)
         for item in self._items:
             if item.status == "in_progress":
                 # Its events do not come: a client must not take it for whole.
                 item.status = "incomplete"
         known = None if output.usage_source == "unknown" else usage
-        self.state = wire.Lifecycle(status="failed", error=_error_members(error), usage=known)
-        return said + self._last_event("response.failed")
+        opening = self.open()
+        if cancelled:
+            self.state = wire.Lifecycle(status="cancelled", usage=known)
+        else:
+            self.state = wire.Lifecycle(status="failed", error=_error_members(error), usage=known)
+        # The format has no event for an answer that was cancelled.
+        return said + opening + self._last_event("response.failed")
 
     def _last_event(self, kind: str) -> bytes:
         return self._write.event(kind, response=self.body()) if self._streamed else b""

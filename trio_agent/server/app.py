@@ -10,6 +10,7 @@ import trio
 from quart import Response, has_websocket_context, request, websocket
 from werkzeug.datastructures import Headers as WireHeaders
 
+from trio_agent.admission import STORE_RETRY_SECONDS
 from trio_agent.agent import Agent
 from trio_agent.config.binding import check_binding
 from trio_agent.config.problems import ConfigError
@@ -32,6 +33,8 @@ from trio_agent.server.asgi import SocketResponse, TurnApp, TurnResponse
 from trio_agent.server.bodies import BodyBudget
 from trio_agent.server.limits import HttpLimits
 from trio_agent.server.listen import open_listeners, serve_asgi
+from trio_agent.server.state_routes import add_state_routes
+from trio_agent.store.contract import StoreError
 
 Respond = Callable[[Agent, Incoming, Send], Awaitable[None]]
 
@@ -59,10 +62,13 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
         server.max_body_bytes_in_flight, most_each=server.max_request_bytes, timeout=server.body_timeout
     )
 
+    async def read() -> RawBody:
+        return await budget.read(request.body, request.content_length)
+
     async def turn(respond: Respond) -> TurnResponse:
         owner = caller()
-        read = partial(budget.read, request.body, request.content_length)
-        return TurnResponse(partial(_run, respond, agent, request.path, _headers(), owner, read))
+        body = partial(budget.read, request.body, request.content_length)
+        return TurnResponse(partial(_run, respond, agent, request.path, _headers(), owner, body))
 
     @app.post("/v1/chat/completions")
     async def chat_completions() -> TurnResponse:
@@ -113,6 +119,11 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
         render = body_renderer(called.path, _lower(called.headers))
         return _json(render(error), error.status, error_headers(error))
 
+    @app.errorhandler(StoreError)
+    async def unreachable(error: StoreError) -> Response:
+        return await refused(AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS))
+
+    add_state_routes(app, agent, caller=caller, read=read)
     guard_access(app, keyless=api_key is None, origins=server.cors_origins)
     return app
 

@@ -140,7 +140,8 @@ def _take(answer: Answer, message: Mapping[str, Any]) -> None:
         answer.sent.append((trio.current_time(), message["body"]))
 
 
-def _scope(method: str, path: str, headers: Mapping[str, str]) -> Any:
+def _scope(method: str, target: str, headers: Mapping[str, str]) -> Any:
+    path, _, query = target.partition("?")
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -149,7 +150,7 @@ def _scope(method: str, path: str, headers: Mapping[str, str]) -> Any:
         "method": method,
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
         "client": ("127.0.0.1", 1),

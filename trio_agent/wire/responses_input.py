@@ -98,32 +98,37 @@ class _Compaction(Struct):
     encrypted_content: str
 
 
-def later_tools(items: Sequence[Item]) -> list[tuple[Definition, str]]:
-    """The tools that came as input items (`additional_tools`), each with its place."""
+def later_tools(items: Sequence[Item], *, place: str = "input") -> list[tuple[Definition, str]]:
+    """The tools that came as input items (`additional_tools`), each with its place.
+
+    Args:
+        place: the field that holds the items.
+    """
     found: list[tuple[Definition, str]] = []
     for index, item in enumerate(items):
         if item.get("type") != "additional_tools":
             continue
-        place = f"input[{index}].tools"
-        tools = convert(item.get("tools"), list[Definition], place)
-        found += [(tool, f"{place}[{number}]") for number, tool in enumerate(tools)]
+        where = f"{place}[{index}].tools"
+        tools = convert(item.get("tools"), list[Definition], where)
+        found += [(tool, f"{where}[{number}]") for number, tool in enumerate(tools)]
     return found
 
 
-def conversation(items: Sequence[Item], tools: Tools, *, max_depth: int) -> Input:
+def conversation(items: Sequence[Item], tools: Tools, *, max_depth: int, place: str = "input") -> Input:
     """The items of a request as messages.
 
     Args:
         items: without references; those have been looked up.
         tools: what the items' calls may name.
         max_depth: levels of JSON that may nest inside what a client keeps for us.
+        place: the field that holds the items.
 
     Raises:
         AgentError: with the place in the request as `param`.
     """
     folder = _Folder(tools, max_depth)
     for index, item in enumerate(items):
-        folder.take(item, f"input[{index}]")
+        folder.take(item, f"{place}[{index}]")
     return folder.done()
 
 

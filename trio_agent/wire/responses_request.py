@@ -81,10 +81,13 @@ def unknown_fields(body: bytes) -> dict[str, Any]:
     return {name: value for name, value in other_fields(body, _FIELDS).items() if value is not None}
 
 
-def items_of(said: str | list[Raw] | None) -> tuple[Item, ...]:
+def items_of(said: str | list[Raw] | None, *, place: str = "input") -> tuple[Item, ...]:
     """The input as a list of items, each with its `type`, messages with their content as parts.
 
     An item without an id has none here either; whoever keeps it gives it one.
+
+    Args:
+        place: the field that holds them.
 
     Raises:
         AgentError: one is no object, or says no type.
@@ -93,7 +96,7 @@ def items_of(said: str | list[Raw] | None) -> tuple[Item, ...]:
         return ()
     if isinstance(said, str):
         return ({"type": "message", "role": "user", "status": "completed", "content": _parts(said, "user")},)
-    return tuple(_whole(raw, f"input[{index}]") for index, raw in enumerate(said))
+    return tuple(_whole(raw, f"{place}[{index}]") for index, raw in enumerate(said))
 
 
 def _whole(raw: Raw, place: str) -> Item:

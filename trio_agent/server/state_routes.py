@@ -1,0 +1,142 @@
+"""The routes to what is kept: responses and conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final
+
+from quart import Response, request
+
+from trio_agent.admission import STORE_RETRY_SECONDS
+from trio_agent.agent import Agent
+from trio_agent.errors import AgentError
+from trio_agent.faces import conversations, responses_state
+from trio_agent.faces.answer import send_error
+from trio_agent.faces.paging import flag_of, number_of, page_of
+from trio_agent.faces.request import Incoming, RawBody
+from trio_agent.faces.responses_options import checked_include
+from trio_agent.server.asgi import TurnApp, TurnResponse
+from trio_agent.store.contract import StoreError
+
+_RESPONSE: Final = "/v1/responses/<response_id>"
+_CONVERSATIONS: Final = "/v1/conversations"
+_CONVERSATION: Final = "/v1/conversations/<name>"
+_LAST_NUMBER: Final = 2**53
+
+
+def add_state_routes(
+    app: TurnApp, agent: Agent, *, caller: Callable[[], str], read: Callable[[], Awaitable[RawBody]]
+) -> None:
+    """Add them to the application.
+
+    Args:
+        caller: the owner that the running request's key stands for; raises AgentError.
+        read: reads its body; raises AgentError.
+    """
+    _add_responses(app, agent, caller)
+    _add_conversations(app, agent, caller, read)
+
+
+def _add_responses(app: TurnApp, agent: Agent, caller: Callable[[], str]) -> None:
+    @app.get(_RESPONSE)
+    async def read_response(response_id: str) -> TurnResponse:
+        owner = caller()
+        after = number_of(request.args, "starting_after", least=0, most=_LAST_NUMBER)
+        reading = responses_state.Reading(
+            stream=flag_of(request.args, "stream"), after=-1 if after is None else after, include=_include()
+        )
+        return TurnResponse(partial(_read, agent, owner, response_id, reading))
+
+    @app.delete(_RESPONSE)
+    async def delete_response(response_id: str) -> Response:
+        return _json(await responses_state.delete(agent, caller(), response_id))
+
+    @app.post(f"{_RESPONSE}/cancel")
+    async def cancel_response(response_id: str) -> Response:
+        return _json(await responses_state.cancel(agent, caller(), response_id))
+
+    @app.get(f"{_RESPONSE}/input_items")
+    async def list_input_items(response_id: str) -> Response:
+        owner = caller()
+        _include()
+        return _json(await responses_state.input_items(agent, owner, response_id, page_of(request.args)))
+
+
+def _add_conversations(
+    app: TurnApp, agent: Agent, caller: Callable[[], str], read: Callable[[], Awaitable[RawBody]]
+) -> None:
+    async def with_body(answer: Callable[[Incoming], Awaitable[bytes]]) -> Response:
+        owner = caller()
+        body = await read()
+        try:
+            return _json(await answer(Incoming(request.path, {}, body, owner, agent.context())))
+        finally:
+            body.close()
+
+    @app.post(_CONVERSATIONS)
+    async def create_conversation() -> Response:
+        return await with_body(partial(conversations.create, agent))
+
+    @app.get(_CONVERSATION)
+    async def show_conversation(name: str) -> Response:
+        return _json(await conversations.show(agent, caller(), name))
+
+    @app.post(_CONVERSATION)
+    async def update_conversation(name: str) -> Response:
+        return await with_body(lambda incoming: conversations.update(agent, incoming, name))
+
+    @app.delete(_CONVERSATION)
+    async def delete_conversation(name: str) -> Response:
+        return _json(await conversations.delete(agent, caller(), name))
+
+    @app.post(f"{_CONVERSATION}/items")
+    async def add_conversation_items(name: str) -> Response:
+        _include()
+        return await with_body(lambda incoming: conversations.add_items(agent, incoming, name))
+
+    @app.get(f"{_CONVERSATION}/items")
+    async def list_conversation_items(name: str) -> Response:
+        owner = caller()
+        _include()
+        return _json(await conversations.list_items(agent, owner, name, page_of(request.args)))
+
+    @app.get(f"{_CONVERSATION}/items/<item_id>")
+    async def show_conversation_item(name: str, item_id: str) -> Response:
+        owner = caller()
+        _include()
+        return _json(await conversations.one_item(agent, owner, name, item_id))
+
+
+async def _read(
+    agent: Agent,
+    owner: str,
+    response_id: str,
+    reading: responses_state.Reading,
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
+    started = False
+
+    async def noting(message: dict[str, Any]) -> None:
+        nonlocal started
+        started = True
+        await send(message)
+
+    try:
+        await responses_state.read(agent, owner, response_id, reading, noting)
+    except AgentError as error:
+        await send_error(send, error, [])
+    except StoreError as error:
+        if started:
+            raise  # without its end, nobody takes the stream for whole
+        unavailable = AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS)
+        await send_error(send, unavailable, [])
+
+
+def _include() -> tuple[str, ...]:
+    """What of an item is asked for beside what is shown in any case; SDKs spell a list in two ways."""
+    return checked_include([*request.args.getlist("include"), *request.args.getlist("include[]")])
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, 200, content_type="application/json")
