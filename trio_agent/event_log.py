@@ -138,10 +138,10 @@ class LiveLog:
         self._news.unpark_all()
 
     async def stored(self) -> bool:
-        """Wait until the log's row is in the store, or until it is known that it will not be."""
+        """Wait until the log's row is in the store; False if the answer ended before it could be written."""
         while not (self._opened.is_set() or self.ended):
             await self.changed()
-        return self._opened.is_set() or self.sealed
+        return self._opened.is_set()
 
     async def write_behind(self, store: KeptStore) -> None:
         """Put batches into the store as they come, until the log is sealed or a write fails.

@@ -35,12 +35,13 @@ from trio_agent.testing import (
 from trio_agent.turn.context import TurnContext
 from trio_agent.world import CountingWorld
 
-CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+CHAT, MESSAGES, RESPONSES = PATHS = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 KEY = {"Idempotency-Key": "key-1"}
 SLOW = [text("Hel"), pause(5), text("lo"), *says("!")]
 TOOLS = {
     CHAT: [{"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}],
     MESSAGES: [{"name": "read", "input_schema": {"type": "object"}}],
+    RESPONSES: [{"type": "function", "name": "read", "parameters": {"type": "object"}}],
 }
 
 
@@ -64,12 +65,9 @@ class Server:
     async def ask(
         self, path: str = CHAT, key: str | None = "key-1", words: str = "Hi", **fields: Any
     ) -> Answer:
-        body = {
-            "model": "scripted",
-            "max_tokens": 100,
-            "messages": [{"role": "user", "content": words}],
-            **fields,
-        }
+        said = [{"role": "user", "content": words}]
+        asked = {"input": said} if path == RESPONSES else {"max_tokens": 100, "messages": said}
+        body = {"model": "scripted", **asked, **fields}
         return await self.client.ask(body, {} if key is None else {"Idempotency-Key": key}, path=path)
 
     @property
@@ -103,7 +101,7 @@ def replayed(answer: Answer) -> bool:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+@pytest.mark.parametrize("path", PATHS)
 async def test_twenty_requests_at_once_are_one_turn(
     autojump_clock: trio.abc.Clock, path: str, stream: bool
 ) -> None:
@@ -128,7 +126,7 @@ async def test_twenty_requests_at_once_are_one_turn(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     "script", [[reasoning("Hm"), *SLOW], calls(("read", {"path": "a"}))], ids=["words", "calls"]
 )
@@ -149,7 +147,9 @@ async def test_an_answer_with_a_key_is_that_without_one(
 
 def neutral(answer: Answer) -> str:
     """An answer without its own id and time."""
-    return re.sub(r'(chatcmpl-|msg_)\d+|"created":\d+', "…", answer.text)
+    return re.sub(
+        r'(chatcmpl-|resp_|msg_|rs_|fc_)\d+|"(created|created_at|completed_at)":\d+', "…", answer.text
+    )
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -176,7 +176,7 @@ async def test_who_joins_late_reads_from_the_beginning(autojump_clock: trio.abc.
         assert [at for at, data in joined.sent if b'"lo"' in data] == [5.0]
 
 
-@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+@pytest.mark.parametrize("path", PATHS)
 async def test_tool_calls_are_an_answer(autojump_clock: trio.abc.Clock, path: str) -> None:
     """The calls are told again as they were; the park is one, and goes on once."""
     async with served(calls(("read", {"path": "a"})), says("Done")) as server:

@@ -11,7 +11,7 @@ from trio_agent.config.schema import ServerConfig
 from trio_agent.errors import AgentError
 from trio_agent.faces.answer import Send, turn_headers
 from trio_agent.faces.chat_sinks import Style, make_sink, sink_of
-from trio_agent.faces.idempotency import Begun, Once, key_of
+from trio_agent.faces.idempotency import Begun, Once, key_of, through
 from trio_agent.faces.request import Incoming, preflight_of, session_of, wants_stream
 from trio_agent.providers.contract import NamedTool, Options, ResponseFormat, ToolChoice
 from trio_agent.statemachine.conversation import Tool
@@ -53,6 +53,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     response_id = incoming.context.world.new_id(PREFIX)
 
     async def begin(context: TurnContext) -> Begun:
+        context.embedded_request(decoded.request, parks=True)
         admitted = await agent.admit(decoded.request, context=context)
         return Begun(admitted, encode(_style(decoded, admitted, incoming, response_id, context, server)))
 
@@ -60,10 +61,10 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
         agent=agent,
         incoming=incoming,
         key=key,
-        request=decoded.request,
+        face=FACE,
         answer_id=response_id,
         begin=begin,
-        sink_of=sink_of,
+        write=through(sink_of),
     )
     await once.respond(send)
 

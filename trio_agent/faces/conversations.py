@@ -23,7 +23,6 @@ from trio_agent.wire.responses_tools import once, tools_of
 PREFIX: Final = "conv_"
 MOST_ADDED: Final = 20
 """Items that one request may add, which is OpenAI's limit."""
-_SCANNED: Final = 1000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -127,18 +126,8 @@ async def list_items(agent: Agent, owner: str, name: str, page: Page) -> bytes:
 async def one_item(agent: Agent, owner: str, name: str, item_id: str) -> bytes:
     """`GET /v1/conversations/{id}/items/{item}`. Raises as `create` does."""
     await _found(agent, owner, name)
-    for row in await agent.store.find_items(owner, [item_id]):
-        if row.conversation_id == name:
-            return row.item
-    # Another list may have a newer item with the same id.
-    after: str | None = None
-    while rows := await agent.store.list_items(
-        owner, conversation_id=name, after=after, limit=_SCANNED, order="asc"
-    ):
-        for row in rows:
-            if row.id == item_id:
-                return row.item
-        after = rows[-1].id
+    for row in await agent.store.find_items(owner, [item_id], conversation_id=name):
+        return row.item
     raise AgentError("not_found", f"The item {item_id[:80]!r} is not in the conversation {name[:80]!r}.")
 
 

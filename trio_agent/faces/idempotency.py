@@ -29,7 +29,6 @@ from trio_agent.store.contract import StoreError, TurnRow
 from trio_agent.store.kept import Keeping, KeyRow
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.keeper import Keeper, joined
-from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import Sink
 from trio_agent.wire.body import decode, without_mark
 
@@ -74,6 +73,16 @@ class Begun(Struct, frozen=True):
 
 Begin: TypeAlias = Callable[[TurnContext], Awaitable[Begun]]
 SinkOf: TypeAlias = Callable[[LogReader, Send], Sink]
+Write: TypeAlias = Callable[[LogReader, Send], Awaitable[None]]
+
+
+def through(sink_of: SinkOf) -> Write:
+    """Writes the answer, as it comes, through the sink that is made by the head of its log."""
+
+    async def write(reader: LogReader, send: Send) -> None:
+        await reader.copy_to(sink_of(reader, send))
+
+    return write
 
 
 def key_of(incoming: Incoming, *, max_depth: int) -> Key | None:
@@ -98,17 +107,19 @@ def key_of(incoming: Incoming, *, max_depth: int) -> Key | None:
 class Once(Struct, frozen=True, kw_only=True):
     """A request that is to be answered once.
 
-    `request` is what it asks for, and `answer_id` the id of its answer if it is the first with its key.
-    `begin` lets it in, `sink_of` makes the sink that writes what a reader gives, by the head of its log.
+    `answer_id` is the id of its answer if it is the first with its key. `begin` lets it in, in a context in
+    which this program asks for the turn itself. `write` writes the answer that a reader gives. `outlives`
+    says that the turn goes on when nobody reads it.
     """
 
     agent: Agent
     incoming: Incoming
     key: Key
-    request: TurnRequest
+    face: str
     answer_id: str
     begin: Begin
-    sink_of: SinkOf
+    write: Write
+    outlives: bool = False
 
     async def respond(self, send: Send) -> None:
         """Answer it, from the first byte to the last, in the caller's task.
@@ -134,7 +145,7 @@ class Once(Struct, frozen=True, kw_only=True):
         )
         logs = self.agent.logs
         # It is there before the key is: whoever finds the key finds the log.
-        log = logs.open(row.log_id, owner=row.owner, face=self.request.face, cancel_unread=True)
+        log = logs.open(row.log_id, owner=row.owner, face=self.face, cancel_unread=not self.outlives)
         first = False
         try:
             held = await self.agent.store.claim_key(row)
@@ -146,7 +157,7 @@ class Once(Struct, frozen=True, kw_only=True):
             raise
         if first:
             with LogReader(logs, log, 0) as reader:
-                await reader.copy_to(self.sink_of(reader, send))
+                await self.write(reader, send)
             return True
         logs.end(log)
         return await self._follow(held, send)
@@ -154,7 +165,6 @@ class Once(Struct, frozen=True, kw_only=True):
     async def _begin(self, row: KeyRow, log: LiveLog) -> None:
         # The turn is no part of this request, whose client may go while others read on.
         context = self.agent.context()
-        context.embedded_request(self.request, parks=True)
         begun = await self.begin(context)
         log.begin(begun.head, context.started_at)
         self.agent.start(begun.admitted, log, KeyKeeper(row, begun.keeper), context=context)
@@ -191,7 +201,7 @@ class Once(Struct, frozen=True, kw_only=True):
                 if isinstance(live.refusal, AgentError):
                     raise live.refusal.again()
                 return False
-            await reader.copy_to(self.sink_of(reader, _replayed(send)))
+            await self.write(reader, _replayed(send))
         return True
 
     async def _follow_stored(self, held: KeyRow, send: Send) -> bool:
@@ -205,7 +215,7 @@ class Once(Struct, frozen=True, kw_only=True):
             await store.forget_key(held)
             return False
         with LogReader(logs, row, 0) as reader:
-            await reader.copy_to(self.sink_of(reader, _replayed(send)))
+            await self.write(reader, _replayed(send))
         return True
 
 
@@ -244,4 +254,4 @@ def _replayed(send: Send) -> Send:
     return marked
 
 
-__all__ = ["Begun", "Key", "Once", "key_of"]
+__all__ = ["Begun", "Key", "Once", "key_of", "through"]

@@ -1,4 +1,9 @@
-"""`POST /v1/responses`: the request decoded into a turn request, the turn's outputs encoded back."""
+"""`POST /v1/responses`: the request decoded into a turn request, the turn's outputs encoded back.
+
+There are three ways to a response. One that is not stored is a turn like any other. One that is stored is
+the same, with a log beside it. One in the background, and one whose request has an `Idempotency-Key`, runs on
+its own, and whoever asks for it reads its log.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from trio_agent.admission import STORE_RETRY_SECONDS, Admitted
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError, error_of
 from trio_agent.event_log import LiveLog, LogReader
+from trio_agent.faces import idempotency
 from trio_agent.faces.answer import Send, send_json, turn_headers
 from trio_agent.faces.places import in_the_clients_words
 from trio_agent.faces.request import Incoming
@@ -17,9 +23,10 @@ from trio_agent.faces.responses_history import look_up, writing_to
 from trio_agent.faces.responses_keeper import ResponseKeeper
 from trio_agent.faces.responses_output import Output
 from trio_agent.faces.responses_request import FACE, Decoded, Parsed, decoded, parsed
-from trio_agent.faces.responses_sinks import ResumedStream, Style, make_sink
+from trio_agent.faces.responses_sinks import ResumedStream, Style, decode_style, make_sink
 from trio_agent.statemachine import effects as fx
 from trio_agent.store.contract import StoreError
+from trio_agent.turn.context import TurnContext
 from trio_agent.wire.responses_events import encode
 
 _FAILED = (fx.Reject, fx.SendError)
@@ -39,40 +46,83 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     Raises:
         AgentError: nothing has been sent; it is the answer.
     """
-    request = parsed(incoming, agent.config.server)
+    server = agent.config.server
+    key = idempotency.key_of(incoming, max_depth=server.max_depth)
+    request = parsed(incoming, server)
+    if key is not None:
+        await _respond_once(agent, incoming, request, key, send)
+        return
     own = _is_our_own(request)
     if own:
         incoming = msgspec.structs.replace(incoming, context=agent.context())
     context = incoming.context
     response_id = context.world.new_id(PREFIX) if request.conversation is not None else None
-    begun = await begin(agent, incoming, request, response_id)
-    style, asked = begun.style, begun.decoded.asked
-    if not asked.store:
+    begun = await begin(agent, incoming, request, response_id, own=own)
+    style = begun.style
+    if not begun.decoded.asked.store:
         sink = make_sink(style, send, context.ended_at)
         await agent.run(begun.admitted, context.sink(sink) if own else sink)
         return
     log = agent.logs.open(style.head.response_id, owner=incoming.owner, face=FACE)
     log.begin(msgspec.json.encode(style), context.started_at)
     keeper = ResponseKeeper(style.head, begun.decoded, log)
-    if asked.background:
+    if begun.decoded.asked.background:
         agent.start(begun.admitted, log, keeper, context=context)
-        await tell_of_background(agent, log, style, send)
+        with LogReader(agent.logs, log, 0) as reader:
+            await _tell_of_background(style, log, reader, send)
         return
     sink = make_sink(style, send, lambda: log.ended_at or context.ended_at())
     await agent.run(begun.admitted, context.sink(sink) if own else sink, keeper, log=log, context=context)
 
 
-async def tell_of_background(agent: Agent, log: LiveLog, style: Style, send: Send) -> None:
+async def _respond_once(
+    agent: Agent, incoming: Incoming, request: Parsed, key: idempotency.Key, send: Send
+) -> None:
+    owner, response_id = incoming.owner, incoming.context.world.new_id(PREFIX)
+
+    async def begin_with(context: TurnContext) -> idempotency.Begun:
+        mine = msgspec.structs.replace(incoming, context=context)
+        begun = await begin(agent, mine, request, response_id, own=True)
+        log = agent.logs.live(owner, response_id)
+        if log is None:
+            raise AssertionError("the log of a request with a key is there before its turn")
+        keeper = ResponseKeeper(begun.style.head, begun.decoded, log) if begun.decoded.asked.store else None
+        return idempotency.Begun(begun.admitted, msgspec.json.encode(begun.style), keeper)
+
+    async def write(reader: LogReader, send: Send) -> None:
+        style = decode_style(reader.head)
+        if style.head.echo.background:
+            log = agent.logs.live(owner, style.head.response_id)
+            await _tell_of_background(style, log, reader, send)
+        else:
+            await reader.copy_to(make_sink(style, send, lambda: reader.ended_at))
+
+    once = idempotency.Once(
+        agent=agent,
+        incoming=incoming,
+        key=key,
+        face=FACE,
+        answer_id=response_id,
+        begin=begin_with,
+        write=write,
+        outlives=request.body.background is True,
+    )
+    await once.respond(send)
+
+
+async def _tell_of_background(style: Style, log: LiveLog | None, reader: LogReader, send: Send) -> None:
     """Answer a request whose response is made in the background: as soon as it is sure to be kept.
+
+    Args:
+        log: while the response is being made here.
 
     Raises:
         AgentError: it could not be kept.
     """
-    if not await log.stored():
+    if log is not None and not await log.stored():
         raise next(error_of(last.problem) for *_, last in reversed(log.batches) if isinstance(last, _FAILED))
     if style.stream:
-        with LogReader(agent.logs, log, 0) as reader:
-            await ResumedStream(send, style).copy(reader)
+        await ResumedStream(send, style).copy(reader)
         return
     output = Output(style.head, streamed=False)
     output.open()
@@ -89,29 +139,34 @@ def _is_our_own(request: Parsed) -> bool:
     return named != (None, None, None) or request.body.background is True
 
 
-async def begin(agent: Agent, incoming: Incoming, request: Parsed, response_id: str | None) -> Begun:
+async def begin(
+    agent: Agent, incoming: Incoming, request: Parsed, response_id: str | None, *, own: bool
+) -> Begun:
     """Let a request in.
 
     Args:
         response_id: where it must be known before; a request that names a conversation needs it.
+        own: whether the server itself asks for the turn.
 
     Raises:
         AgentError: why not. A conversation is free again then.
     """
     try:
         async with writing_to(agent, request.conversation, incoming.owner, response_id or ""):
-            return await _begin(agent, incoming, request, response_id)
+            return await _begin(agent, incoming, request, response_id, own=own)
     except StoreError as error:
         raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
 
 
-async def _begin(agent: Agent, incoming: Incoming, request: Parsed, response_id: str | None) -> Begun:
+async def _begin(
+    agent: Agent, incoming: Incoming, request: Parsed, response_id: str | None, *, own: bool
+) -> Begun:
     server, context = agent.config.server, incoming.context
     before = await look_up(agent, request, incoming.owner)
     asked = decoded(request, incoming, server, items=before.items, history=before.history)
     # Who comes later may want to see how far it is, whatever its first client asked for.
     turn = msgspec.structs.replace(asked.request, stream=asked.request.stream or asked.asked.background)
-    if _is_our_own(request):
+    if own:
         context.embedded_request(turn, parks=True)
     try:
         admitted = await agent.admit(turn, context=context)

@@ -36,7 +36,6 @@ logger = logging.getLogger("trio_agent.log")
 RELEASE_SECONDS: Final = 5.0
 """What giving a conversation back may take when its request is left."""
 _BUSY_RETRY_SECONDS: Final = 1.0
-_PAGE: Final = 1000
 _WHOLE: Final = frozenset({"completed", "incomplete"})
 
 
@@ -63,7 +62,8 @@ async def look_up(agent: Agent, request: Parsed, owner: str) -> Before:
         there = frozenset(name for name in names if made_for(name) in {answer.id for answer in answers})
     elif request.conversation is not None:
         history = await _said_in_conversation(agent, owner, request.conversation)
-        there = await _in_conversation(agent, owner, request.conversation, names)
+        rows = await agent.store.find_items(owner, list(names), conversation_id=request.conversation)
+        there = frozenset(row.id for row in rows)
     if not names:
         return Before(request.items, history)
     for index, name in request.references.items():
@@ -110,20 +110,6 @@ async def _said_in_conversation(agent: Agent, owner: str, name: str) -> History:
         messages += part.messages
         tools += part.tools
     return History(tuple(messages), once(tools), place="conversation")
-
-
-async def _in_conversation(agent: Agent, owner: str, name: str, ids: frozenset[str]) -> frozenset[str]:
-    """Those of the ids that items of the conversation have."""
-    found: set[str] = set()
-    after: str | None = None
-    while ids and (
-        rows := await agent.store.list_items(
-            owner, conversation_id=name, after=after, limit=_PAGE, order="asc"
-        )
-    ):
-        found |= ids & {row.id for row in rows}
-        after = rows[-1].id
-    return frozenset(found)
 
 
 # --- one writer -------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class ResponseKeeper:
     def closing(self, turn: Turn, row: TurnRow, rest: Sequence[fx.Output], *, parked: bool) -> Keeping:
         del parked
         last = rest[-1]
-        if isinstance(last, fx.Reject) and not self._asked.background:
+        if isinstance(last, fx.Reject) and not (self._asked.background and self._opened):
             return Keeping(forget_answer=self._head.response_id, release=self._writer())
         output = Output(self._head, streamed=False)
         for batch in self._log.batches:
@@ -53,7 +53,7 @@ class ResponseKeeper:
         output.write(rest, at=int(self._log.ended_at or 0.0))
         whole = isinstance(last, fx.Finish)
         said = (*self._said, *turn.answered) if whole else self._said
-        outputs = self._outputs(output, self._asked.conversation if whole else None)
+        outputs = self._outputs(output)
         return Keeping(
             answer=self._answer(row, output.state.status, said, encode(output.body())),
             items=outputs if self._opened else (*self._inputs, *outputs),
@@ -88,7 +88,7 @@ class ResponseKeeper:
             messages=encode(said),
         )
 
-    def _outputs(self, output: Output, conversation: str | None) -> tuple[ItemRow, ...]:
+    def _outputs(self, output: Output) -> tuple[ItemRow, ...]:
         first = len(self._inputs)
         return tuple(
             item_row(
@@ -98,7 +98,6 @@ class ResponseKeeper:
                 "output",
                 owner=self._log.owner,
                 answer_id=self._head.response_id,
-                conversation_id=conversation,
             )
             for place, item in enumerate(output.items(full=True))
         )

@@ -96,7 +96,6 @@ def item_row(
     *,
     owner: str,
     answer_id: str | None,
-    conversation_id: str | None = None,
 ) -> ItemRow:
     """One item as it is kept."""
     return ItemRow(
@@ -106,7 +105,6 @@ def item_row(
         direction=direction,
         item=_encode(item),
         answer_id=answer_id,
-        conversation_id=conversation_id,
     )
 
 
