@@ -157,23 +157,27 @@ def _install_codex(cache: Cache) -> Path:
     return next(found)
 
 
-def _start_codex(program: Path) -> Start:
-    def start(place: Place, model: str) -> Launch:
-        env = _bare(place.home, CODEX_HOME=str(place.home / "codex"), LAB_KEY=KEY)
-        folder = Path(env["CODEX_HOME"])
-        folder.mkdir(exist_ok=True)
-        (folder / "config.toml").write_text(_shown("codex.toml", place, model))
-        options = ["--json", "--skip-git-repo-check", "--sandbox", "danger-full-access", *_CODEX_REPEATS]
-        return Launch([str(program), "exec", *options, PROMPT], env)
+def _start_codex(websockets: str) -> Callable[[Path], Start]:
+    """`websockets` says whether it speaks to the server over one: "true" or "false"."""
 
-    return start
+    def configured(program: Path) -> Start:
+        def start(place: Place, model: str) -> Launch:
+            env = _bare(place.home, CODEX_HOME=str(place.home / "codex"), LAB_KEY=KEY)
+            folder = Path(env["CODEX_HOME"])
+            folder.mkdir(exist_ok=True)
+            (folder / "config.toml").write_text(_shown("codex.toml", place, model))
+            options = ["--json", "--skip-git-repo-check", "--sandbox", "danger-full-access"]
+            settings = {**_CODEX_REPEATS, "supports_websockets": websockets}
+            for setting, value in settings.items():
+                options += ["-c", f"model_providers.lab.{setting}={value}"]
+            return Launch([str(program), "exec", *options, PROMPT], env)
+
+        return start
+
+    return configured
 
 
-_CODEX_REPEATS = [
-    word
-    for setting in ("request_max_retries", "stream_max_retries")
-    for word in ("-c", f"model_providers.lab.{setting}=1")
-]
+_CODEX_REPEATS = {"request_max_retries": "1", "stream_max_retries": "1"}
 
 
 def _write_codex(path: Path, text: str) -> Mapping[str, Any]:
@@ -201,13 +205,16 @@ def _shell(path: Path, text: str) -> str:
 
 AGENTS = [
     Agent("claude-code", "messages", _install_claude, _start_claude, _write_claude),
-    Agent(
-        "codex",
-        "responses",
-        _install_codex,
-        _start_codex,
-        _write_codex,
-        known={"gpt-5.5": _patch_codex, "gpt-6-astra": _program_codex},
+    *(
+        Agent(
+            name,
+            "responses",
+            _install_codex,
+            _start_codex(websockets),
+            _write_codex,
+            known={"gpt-5.5": _patch_codex, "gpt-6-astra": _program_codex},
+        )
+        for name, websockets in (("codex", "false"), ("codex-websocket", "true"))
     ),
     Agent(
         "opencode",
