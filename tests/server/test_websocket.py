@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import trio
 import trio.testing
@@ -412,6 +414,54 @@ async def test_many_at_once_leave_nothing_behind() -> None:
         await server.check_alive()
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+def mutated(random: Random) -> bytes:
+    """Frames with a few bytes changed, lost, added or repeated."""
+    seeds = [raw for raw, _ in HOSTILE.values() if len(raw) < 600]
+    data = bytearray(b"".join(random.choice(seeds) for _ in range(random.randint(1, 4))))
+    for _ in range(random.randint(0, 5)):
+        at = random.randrange(len(data) + 1)
+        if random.random() < 0.5:
+            data[at : at + 1] = random.randbytes(1)
+        elif random.random() < 0.5:
+            del data[at : at + random.randrange(10)]
+        else:
+            data[at:at] = random.choice(seeds)[: random.randrange(60)]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_mutated_frames_harm_nobody(seed: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Eighty connections at a time, cut in two, some reset: nothing unforeseen is logged, all tasks end."""
+    random = Random(seed)
+    limits = {"max_message_bytes": 1000, "message_timeout": 0.2, "websocket_idle_timeout": 0.2}
+    async with serving(header_timeout=0.2, idle_timeout=0.2, **limits) as server:
+        before = trio.lowlevel.current_statistics().tasks_living
+
+        async def attack(raw: bytes, cut: int) -> None:
+            async with websocket(server) as socket:
+                client = socket.client
+                try:
+                    await client.send(raw[:cut])
+                    await trio.lowlevel.checkpoint()
+                    await client.send(raw[cut:])
+                    with trio.move_on_after(0.05):
+                        await client.more()
+                except trio.BrokenResourceError:
+                    pass
+                if cut % 2:
+                    await client.reset()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(80):
+                raw = mutated(random)
+                nursery.start_soon(attack, raw, random.randrange(len(raw) + 1))
+        await server.check_alive()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert trio.lowlevel.current_statistics().tasks_living == before
+    told = [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}]
+    assert [line for line in told if "ValueError at http_harness.py" not in line] == []  # the view that fails
 
 
 def test_the_client_of_these_tests_frames_as_wsproto_does() -> None:
