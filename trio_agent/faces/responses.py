@@ -22,7 +22,7 @@ from trio_agent.faces.responses_head import PREFIX, head_of
 from trio_agent.faces.responses_history import look_up, writing_to
 from trio_agent.faces.responses_keeper import ResponseKeeper
 from trio_agent.faces.responses_output import Output
-from trio_agent.faces.responses_request import FACE, Decoded, Parsed, decoded, parsed
+from trio_agent.faces.responses_request import FACE, Decoded, History, Parsed, decoded, parsed
 from trio_agent.faces.responses_sinks import ResumedStream, Style, decode_style, make_sink
 from trio_agent.statemachine import effects as fx
 from trio_agent.store.contract import StoreError
@@ -140,32 +140,50 @@ def _is_our_own(request: Parsed) -> bool:
 
 
 async def begin(
-    agent: Agent, incoming: Incoming, request: Parsed, response_id: str | None, *, own: bool
+    agent: Agent,
+    incoming: Incoming,
+    request: Parsed,
+    response_id: str | None,
+    *,
+    own: bool,
+    before: History | None = None,
+    over_socket: bool = False,
 ) -> Begun:
     """Let a request in.
 
     Args:
         response_id: where it must be known before; a request that names a conversation needs it.
         own: whether the server itself asks for the turn.
+        before: what the request goes on from, where its connection keeps that instead of the store.
+        over_socket: whether it came over a WebSocket: it is streamed then, whatever it says.
 
     Raises:
         AgentError: why not. A conversation is free again then.
     """
     try:
         async with writing_to(agent, request.conversation, incoming.owner, response_id or ""):
-            return await _begin(agent, incoming, request, response_id, own=own)
+            return await _begin(
+                agent, incoming, request, response_id, before, own=own, over_socket=over_socket
+            )
     except StoreError as error:
         raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
 
 
 async def _begin(
-    agent: Agent, incoming: Incoming, request: Parsed, response_id: str | None, *, own: bool
+    agent: Agent,
+    incoming: Incoming,
+    request: Parsed,
+    response_id: str | None,
+    before: History | None,
+    *,
+    own: bool,
+    over_socket: bool,
 ) -> Begun:
     server, context = agent.config.server, incoming.context
-    before = await look_up(agent, request, incoming.owner)
-    asked = decoded(request, incoming, server, items=before.items, history=before.history)
+    asked = await taken_in(agent, incoming, request, before)
     # Who comes later may want to see how far it is, whatever its first client asked for.
-    turn = msgspec.structs.replace(asked.request, stream=asked.request.stream or asked.asked.background)
+    stream = asked.request.stream or asked.asked.background or over_socket
+    turn = msgspec.structs.replace(asked.request, stream=stream)
     if own:
         context.embedded_request(turn, parks=True)
     try:
@@ -174,4 +192,24 @@ async def _begin(
         raise in_the_clients_words(error, asked.places, whole="input") from None
     headers = turn_headers(admitted.turn_id, [*asked.ignored, *admitted.ignored, *admitted.hidden])
     head = head_of(asked.asked, admitted.model, incoming, server, response_id=response_id)
-    return Begun(admitted, asked, Style(head, headers, asked.request.stream))
+    return Begun(admitted, asked, Style(head, headers, asked.request.stream or over_socket))
+
+
+async def taken_in(agent: Agent, incoming: Incoming, request: Parsed, before: History | None) -> Decoded:
+    """The request with all that it names.
+
+    Args:
+        before: what it goes on from, where the store is not to be asked for that.
+
+    Raises:
+        AgentError: what is wrong with it; or it names something that is not kept.
+        StoreError: the store is out of reach.
+    """
+    if before is None:
+        found = await look_up(agent, request, incoming.owner)
+        history = found.history
+    else:
+        alone = msgspec.structs.replace(request.body, previous_response_id=None)
+        found = await look_up(agent, msgspec.structs.replace(request, body=alone), incoming.owner)
+        history = before
+    return decoded(request, incoming, agent.config.server, items=found.items, history=history)

@@ -1,4 +1,4 @@
-"""The answers of one WebSocket that a later request may go on from, kept as long as the connection lasts."""
+"""The answers of one WebSocket that are stored nowhere, kept as long as the connection lasts."""
 
 from __future__ import annotations
 
@@ -42,18 +42,25 @@ class Chain:
         return self._kept.get(response_id)
 
     def keep(
-        self, response_id: str, before: Kept | None, said: Sequence[Message], tools: Sequence[Definition]
+        self,
+        response_id: str,
+        previous: str | None,
+        before: Sequence[Message],
+        said: Sequence[Message],
+        tools: Sequence[Definition],
     ) -> None:
         """Remember an answer, and forget the oldest ones if there is no room for all.
 
         Args:
-            before: what it went on from.
+            previous: the answer that it went on from.
+            before: what was said up to that one's end.
             said: what was said since, by the client and then by the model.
             tools: those that came as input items, then or earlier.
         """
-        known = () if before is None else before.history.messages
-        size = (0 if before is None else before.size) + len(_encode(said)) + len(_encode(tools))
-        self._kept[response_id] = Kept(History((*known, *said), tuple(tools)), size)
+        known = None if previous is None else self._kept.get(previous)
+        size = len(_encode(before)) if known is None else known.size
+        size += len(_encode(said)) + len(_encode(tools))
+        self._kept[response_id] = Kept(History((*before, *said), tuple(tools)), size)
         room = self._max_bytes
         for number, (name, kept) in enumerate(reversed([*self._kept.items()])):
             room -= kept.size

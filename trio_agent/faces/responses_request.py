@@ -105,7 +105,8 @@ class Decoded(Struct, frozen=True):
     """A request in no wire's format, and what of it is this face's business.
 
     `ignored` is what was left out of it; `places` are where its messages stood. `input_items` are the items
-    of the input, references looked up, some without an id; `own_messages` are the same as messages.
+    of the input, references looked up, some without an id; `own_messages` are the same as messages, and
+    `history` is what came before them, as it was kept.
     `later_tools` are all tools that came as input items, then or now: a request that goes on from this one
     offers them again.
     """
@@ -115,6 +116,7 @@ class Decoded(Struct, frozen=True):
     places: tuple[tuple[str, tuple[str, ...]], ...]
     asked: Asked
     input_items: tuple[Item, ...]
+    history: tuple[Message, ...]
     own_messages: tuple[Message, ...]
     later_tools: tuple[Definition, ...]
 
@@ -237,6 +239,7 @@ def decoded(
         places=tuple((each.place, each.parts) for each in said),
         asked=_asked(request, tools.names, incoming, server),
         input_items=tuple(items),
+        history=before.messages,
         own_messages=tuple(each.message for each in own.said),
         later_tools=once(tool for tool, _ in later),
     )

@@ -2,8 +2,8 @@
 
 The message is the body of a POST, the events are those of a stream, one a message. Each request is answered
 by exactly one last event: `response.completed`, `.incomplete`, `.failed`, or `error` where no turn came of
-it. A request that comes while another one runs waits its turn in the socket. What is said on a connection is
-kept for it, so that a request can go on from an answer that is stored nowhere.
+it. A request that comes while another one runs waits its turn in the socket. What is said on a connection and
+not stored is kept for it, so that a request can go on from an answer that is stored nowhere.
 
 Open Responses, "WebSocket Transport", is the source of these rules.
 """
@@ -17,24 +17,20 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from trio_agent.admission import STORE_RETRY_SECONDS
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError, error_of
-from trio_agent.faces.answer import Headers, error_headers, error_members, turn_headers
-from trio_agent.faces.places import in_the_clients_words
+from trio_agent.faces.answer import Headers, error_headers, error_members
 from trio_agent.faces.request import Incoming, RawBody
-from trio_agent.faces.responses_chain import Chain, Kept
-from trio_agent.faces.responses_head import head_of
+from trio_agent.faces.responses import begin, taken_in
+from trio_agent.faces.responses_chain import Chain
+from trio_agent.faces.responses_head import PREFIX, head_of
+from trio_agent.faces.responses_keeper import ResponseKeeper
 from trio_agent.faces.responses_output import Head, Output
-from trio_agent.faces.responses_request import (
-    Decoded,
-    Parsed,
-    decoded,
-    parsed,
-    resolved,
-    unknown_response,
-)
+from trio_agent.faces.responses_request import FACE, Decoded, History, Parsed, parsed
 from trio_agent.statemachine import effects as fx
-from trio_agent.statemachine.conversation import Usage
+from trio_agent.statemachine.conversation import Message, Usage
+from trio_agent.store.contract import StoreError
 from trio_agent.wire.body import decode, without_mark
 from trio_agent.wire.responses_events import encode
 
@@ -152,19 +148,15 @@ async def _go_on(agent: Agent, incoming: Incoming, request: Parsed, socket: Sock
         AgentError: no turn came of it.
     """
     previous = request.previous_response_id
+    kept = None if previous is None else chain.find(previous)
+    before = None if kept is None else kept.history
     whole = False
     try:
-        before = None if previous is None else _kept(chain, previous)
-        if request.conversation is not None:
-            raise _no_conversation(request.conversation)
-        asked = decoded(
-            request,
-            incoming,
-            agent.config.server,
-            items=resolved(request, {}),
-            history=None if before is None else before.history,
-        )
-        whole = await _run(agent, incoming, asked, socket, chain, before, stream_id=request.body.stream_id)
+        if request.body.generate is False:
+            await _warm_up(agent, incoming, request, socket, chain, before)
+            whole = True
+        else:
+            whole = await _run(agent, incoming, request, socket, chain, before)
     finally:
         if not whole:
             chain.forget(previous)
@@ -189,53 +181,69 @@ def _check_kind(said: _Message) -> None:
             )
 
 
-def _kept(chain: Chain, previous: str) -> Kept:
-    kept = chain.find(previous)
-    if kept is None:
-        raise unknown_response(previous)
-    return kept
-
-
-def _no_conversation(name: str) -> AgentError:
-    return AgentError("not_found", f"The conversation {name[:80]!r} is not there.", param="conversation")
+async def _warm_up(
+    agent: Agent,
+    incoming: Incoming,
+    request: Parsed,
+    socket: Socket,
+    chain: Chain,
+    before: History | None,
+) -> None:
+    """Take the input in, without a turn. What comes of it is kept for the connection, and never stored."""
+    try:
+        asked = await taken_in(agent, incoming, request, before)
+    except StoreError as error:
+        raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+    head = head_of(asked.asked, agent.shown_model(asked.request), incoming, agent.config.server)
+    sink = _SocketSink(socket, head, [], incoming.context.ended_at, request.body.stream_id)
+    await sink.warm_up()
+    _keep(chain, head.response_id, request, asked, asked.own_messages)
 
 
 async def _run(
     agent: Agent,
     incoming: Incoming,
-    asked: Decoded,
+    request: Parsed,
     socket: Socket,
     chain: Chain,
-    before: Kept | None,
-    *,
-    stream_id: str | None,
+    before: History | None,
 ) -> bool:
-    """One turn, or the warm-up of one; says whether it may be gone on from.
+    """One turn; says whether it may be gone on from.
 
     Raises:
         AgentError: no turn came of it.
     """
     context = incoming.context
-    request = msgspec.structs.replace(asked.request, stream=True)
-    if not asked.asked.generate:
-        head = head_of(asked.asked, agent.shown_model(request), incoming, agent.config.server)
-        await _SocketSink(socket, head, [], context.world.now, stream_id).warm_up()
-        chain.keep(head.response_id, before, asked.own_messages, asked.later_tools)
-        return True
-    if context.listens:
-        context.embedded_request(request, parks=True)
-    try:
-        admitted = await agent.admit(request, context=context)
-    except AgentError as error:
-        raise in_the_clients_words(error, asked.places, whole="input") from None
-    headers = turn_headers(admitted.turn_id, [*asked.ignored, *admitted.ignored, *admitted.hidden])
-    head = head_of(asked.asked, admitted.model, incoming, agent.config.server)
-    sink = _SocketSink(socket, head, headers, context.world.now, stream_id)
-    await agent.run(admitted, context.sink(sink))
-    if sink.whole:
-        said = (*asked.own_messages, *admitted.turn.answered)
-        chain.keep(head.response_id, before, said, asked.later_tools)
+    response_id = context.world.new_id(PREFIX)
+    begun = await begin(agent, incoming, request, response_id, own=True, before=before, over_socket=True)
+    asked, style = begun.decoded, begun.style
+    sink = _SocketSink(socket, style.head, style.headers, context.ended_at, request.body.stream_id)
+    if not asked.asked.store:
+        await agent.run(begun.admitted, context.sink(sink))
+        if sink.whole:
+            said = (*asked.own_messages, *begun.admitted.turn.answered)
+            _keep(chain, response_id, request, asked, said)
+        return sink.whole
+    log = agent.logs.open(response_id, owner=incoming.owner, face=FACE)
+    log.begin(msgspec.json.encode(style), context.started_at)
+    keeper = ResponseKeeper(style.head, asked if before is None else _standing_alone(asked), log)
+    await agent.run(begun.admitted, context.sink(sink), keeper, log=log, context=context)
     return sink.whole
+
+
+def _standing_alone(asked: Decoded) -> Decoded:
+    """A request that is to be stored, where what it goes on from is not: it is stored with all of that."""
+    history = asked.history
+    return msgspec.structs.replace(
+        asked,
+        asked=msgspec.structs.replace(asked.asked, previous_response_id=None),
+        own_messages=(*history, *asked.own_messages),
+    )
+
+
+def _keep(chain: Chain, response_id: str, request: Parsed, asked: Decoded, said: Sequence[Message]) -> None:
+    previous = request.previous_response_id
+    chain.keep(response_id, previous, asked.history, said, asked.later_tools)
 
 
 class _SocketSink:
@@ -243,7 +251,7 @@ class _SocketSink:
 
     Args:
         headers: of the turn; the first event has them as its member `headers`, for there are no others.
-        now: wall time, in seconds since the epoch.
+        ended_at: gives the wall time at which the answer was whole, in seconds since the epoch.
         stream_id: the request's, which each event says again.
     """
 
@@ -252,7 +260,7 @@ class _SocketSink:
         socket: Socket,
         head: Head,
         headers: Headers,
-        now: Callable[[], float],
+        ended_at: Callable[[], float],
         stream_id: str | None,
     ) -> None:
         self._socket = socket
@@ -260,7 +268,7 @@ class _SocketSink:
         self._stream_id = stream_id
         self._first = b',"headers":%b' % encode(_as_members(headers)) if headers else b""
         self._every = b"" if stream_id is None else b',"stream_id":%b' % encode(stream_id)
-        self._now = now
+        self._ended_at = ended_at
         # Named events of our own are for readers of server-sent ones.
         self._output = Output(msgspec.structs.replace(head, progress=False), lines=True)
         self.whole = False
@@ -271,13 +279,13 @@ class _SocketSink:
             await self._socket.send(error_event(error_of(last.problem), self._headers, self._stream_id))
             return
         ended = isinstance(last, fx.Finish | fx.SendError)
-        await self._write(self._output.write(outputs, at=int(self._now()) if ended else None))
+        await self._write(self._output.write(outputs, at=int(self._ended_at()) if ended else None))
         self.whole = isinstance(last, fx.Finish)
 
     async def warm_up(self) -> None:
         """Answer a request that wants no answer yet."""
         nothing = fx.Finish("stop", Usage(), None, "provider")
-        await self._write(self._output.write([fx.SendRole(), nothing], at=int(self._now())))
+        await self._write(self._output.write([fx.SendRole(), nothing], at=int(self._ended_at())))
 
     async def _write(self, lines: bytes) -> None:
         for line in lines.split(b"\n")[:-1]:
