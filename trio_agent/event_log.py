@@ -331,8 +331,8 @@ BROKEN: Final = Problem(
 class LogReader:
     """Reads one log, from a number on, to its end. Use it as a context manager: it counts as a reader inside.
 
-    Whatever happened, the last output that it gives ends the answer. Where the log itself has none, since its
-    server died, it is a `SendError`, or a `Reject` where the answer was not committed before.
+    Whatever happened, the last output that it gives ends the answer. Where the log has none, since its server
+    died, or cannot be read on, it is a `SendError`, or a `Reject` where the answer was not committed before.
     """
 
     def __init__(self, logs: EventLogs, log: LiveLog | LogRow, start: int) -> None:
@@ -377,12 +377,19 @@ class LogReader:
         A cancellation takes none of them away.
 
         Raises:
-            StoreError: the store is out of reach.
+            StoreError: the store is out of reach, and the answer was not committed in what was read.
         """
         if self._over:
             await trio.lowlevel.checkpoint()
             return None
-        batches = await (self._of_live(self._live) if self._row is None else self._stored(self._row))
+        try:
+            batches = await (self._of_live(self._live) if self._row is None else self._stored(self._row))
+        except StoreError as error:
+            if not self._committed:
+                raise
+            # Whoever writes this to a client has sent the status already.
+            self._over = True
+            batches = [[fx.SendError(Problem(code="store_unavailable", message=str(error)))]]
         self._next += len(batches)
         return batches or None
 
@@ -390,7 +397,7 @@ class LogReader:
         """Hand all batches on, one write for each.
 
         Raises:
-            StoreError: the store is out of reach.
+            StoreError: the store is out of reach, and nothing that commits the answer was handed on.
         """
         while (batches := await self.next()) is not None:
             for batch in batches:

@@ -42,6 +42,8 @@ class StartedTurn:
         """End the turn as one whose client has gone."""
         if not (self._driver.over or self._driver.ending.stopped):
             self._driver.end_as("client_disconnected")
+            # A server that ends before the turn has noticed is not the reason.
+            self._driver.ending.settled = True
         self.scope.cancel()
 
     async def wait(self) -> None:

@@ -152,6 +152,18 @@ async def test_it_may_live_by_its_readers(autojump_clock: trio.abc.Clock) -> Non
         assert lab.open_calls == []
 
 
+async def test_who_left_is_the_reason_though_the_server_ends_then(autojump_clock: trio.abc.Clock) -> None:
+    """In the very moment in which the last reader leaves, before the turn has noticed."""
+    async with agent_of(Scripted([text("Hel"), HANG])) as (agent, store):
+        turn = await start(agent, cancel_unread=True)
+        with trio.move_on_after(1):
+            await read(agent)
+        agent.end_as("shutdown")
+        await agent.stop_turns()
+        await turn.wait()
+        assert (store.only.outcome, store.only.reason) == ("cancelled", "client_disconnected")
+
+
 async def test_a_bill_is_waited_for_as_ever(autojump_clock: trio.abc.Clock) -> None:
     """A provider that is read on when its client leaves is read on when the last reader leaves."""
     lab = Scripted(

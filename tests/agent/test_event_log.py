@@ -28,6 +28,7 @@ from trio_agent.event_log import (
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import ToolCall, Usage
 from trio_agent.statemachine.failure import Problem
+from trio_agent.store.contract import StoreError
 from trio_agent.store.kept import Keeping, LogEntry, LogRow
 from trio_agent.turn.request import TurnRequest
 
@@ -382,6 +383,29 @@ async def test_a_log_that_broke_off_ends_in_an_error(
     assert last.problem.code == "internal_error"
     if how == "too old":
         assert 600 <= trio.current_time() <= 601
+
+
+@pytest.mark.parametrize(("batches", "start"), [(0, 0), (3, 0), (3, 2)])
+async def test_a_store_that_goes_away_ends_the_reading(
+    autojump_clock: trio.abc.Clock, batches: int, start: int
+) -> None:
+    """Inside a stream that has begun with an error; before that it is raised, to become a status."""
+    logs = make_logs(store := MemoryStore(trio.current_time))
+    await put(store, log_row(), BATCHES[:batches])
+    reader = await logs.reader("me", "resp_1", start=start)
+    assert reader is not None
+    with reader:
+        if batches:
+            assert await reader.next() == BATCHES[start:batches]
+        store.failing.add("read_log")
+        if not batches:
+            with pytest.raises(StoreError):
+                await reader.next()
+            return
+        ((last,),) = await reader.next() or ()
+        assert isinstance(last, fx.SendError)
+        assert last.problem.code == "store_unavailable"
+        assert await reader.next() is None
 
 
 async def test_long_logs_come_in_pages(autojump_clock: trio.abc.Clock) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from replay import replay_files
 from replay.test_replay_recorded import (
     QUICK,
     RETURNED,
@@ -27,7 +29,7 @@ from replay.test_replay_recorded import (
 from support.upstream import Script
 
 from trio_agent.recording.codec import load
-from trio_agent.recording.format import Disconnect, Embedded, Outcome, Stop
+from trio_agent.recording.format import Disconnect, Embedded, Outcome, Status, Stop
 
 
 @pytest.mark.parametrize("script", [hello, refuse, busy, cut])
@@ -121,3 +123,21 @@ async def test_what_is_not_let_in(tmp_path: Path) -> None:
         await Asked(agent, ask(), once="key-1").run()
         agent._admitting = 0
     await plays(only(tmp_path))
+
+
+def test_a_file_may_say_that_requests_bear_a_key() -> None:
+    """Written by hand: one turn, and its answer goes to who asked, to who joins, and to who is late.
+
+    In which order those that read at the same time are served is left to the scheduler.
+    """
+
+    def keyed(t: float) -> dict[str, Any]:
+        return {**replay_files.ask(t=t), "headers": {"idempotency-key": "key-1"}}
+
+    lines = replay_files.answer("Hello", t=1.0)
+    replayed = replay_files.played(replay_files.written(keyed(0.0), keyed(0.5), *lines, keyed(9.0)))
+    assert not replayed.stranded
+    statuses = [line for line in replayed.actual if isinstance(line, Status)]
+    assert sorted("idempotent-replayed" in line.headers for line in statuses) == [False, True, True]
+    assert len({line.headers["x-turn-id"] for line in statuses}) == 1
+    assert replay_files.outcomes(replayed) == [("completed", "stop")]

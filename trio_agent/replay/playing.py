@@ -93,7 +93,7 @@ class Playing:
         """Feed the whole file, until everything has ended or nothing can happen any more."""
         restarting = True
         while restarting:
-            async with self._open_server(), open_plain_nursery() as nursery:
+            async with self._open_server() as nursery:
                 try:
                     restarting = await self._run_server(nursery)
                     self.stage.closed = not restarting
@@ -106,22 +106,25 @@ class Playing:
                 self._strand(cue, "the store was not asked for that")
 
     @asynccontextmanager
-    async def _open_server(self) -> AsyncIterator[None]:
-        async with open_house(
-            self._recording.header,
-            name=self._name,
-            by_events=self._by_events,
-            known=self._known,
-            inbox=self.stage.inbox,
-            tools=self._make_tools,
-            store=self._store,
-            world=self._world,
-        ) as house:
+    async def _open_server(self) -> AsyncIterator[trio.Nursery]:
+        async with (
+            open_house(
+                self._recording.header,
+                name=self._name,
+                by_events=self._by_events,
+                known=self._known,
+                inbox=self.stage.inbox,
+                tools=self._make_tools,
+                store=self._store,
+                world=self._world,
+            ) as house,
+            open_plain_nursery() as nursery,
+        ):
             self._house = house
-            self._agent = Agent(house, contexts=self.stage.context)
+            self._agent = Agent(house, contexts=self.stage.context, nursery=nursery)
             self._app = create_app(self._agent)
             self._ending = "client_disconnected"
-            yield
+            yield nursery
 
     def _make_tools(self, config: Config) -> PlayedTools:
         self._tools = PlayedTools.of(
