@@ -226,5 +226,5 @@ def test_clients_are_tried_in_the_versions_shown() -> None:
     versions = re.findall(
         r"\d+\.\d+\.\d+", " ".join(row[1] for row in table(DOCS / "clients.md", "client", "version"))
     )
-    assert len(versions) == 9
+    assert len(versions) == 12
     assert [version for version in versions if version not in pinned] == []

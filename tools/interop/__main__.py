@@ -12,16 +12,16 @@ import argparse
 import sys
 from contextlib import closing
 
-from interop import upstreams
+from interop import sdks, upstreams
 from interop.agent_cases import CODING_AGENTS
-from interop.ai_sdk import ai_sdk
 from interop.cases import Group, run_case
 from interop.installing import Cache, NotHereError
 
 GROUPS: dict[str, Group] = {
     "aimock": upstreams.aimock,
     "litellm": upstreams.litellm,
-    "ai-sdk": ai_sdk,
+    "ai-sdk": sdks.ai_sdk,
+    "langchain": sdks.langchain,
     **CODING_AGENTS,
 }
 

@@ -1,6 +1,6 @@
 // One agent loop of Vercel's AI SDK. Reads a task as JSON from its argument, writes what came of it as JSON.
 //
-// task: {npm, model, prompt, folder, url, key, way: "whole" | "streamed" | "object", retries, options}
+// task: {face, model, prompt, folder, url, key, way: "whole" | "streamed" | "object", retries, options}
 // Printed: {text, steps, finishReason, usage, object, pieces} or {error: {name, status, message}}.
 
 import { writeFile } from "node:fs/promises";
@@ -13,11 +13,7 @@ import { z } from "zod";
 
 const task = JSON.parse(process.argv[2]);
 const settings = { name: "lab", baseURL: `${task.url}/v1`, apiKey: task.key, supportsStructuredOutputs: true };
-const makers = {
-  "@ai-sdk/anthropic": createAnthropic,
-  "@ai-sdk/openai": createOpenAI,
-  "@ai-sdk/openai-compatible": createOpenAICompatible,
-};
+const makers = { chat: createOpenAICompatible, messages: createAnthropic, responses: createOpenAI };
 const write_file = tool({
   description: "Write a file.",
   inputSchema: z.object({ name: z.string(), content: z.string() }),
@@ -28,7 +24,7 @@ const write_file = tool({
 });
 const city = z.object({ name: z.string(), people: z.number().int() });
 const options = {
-  model: makers[task.npm](settings)(task.model),
+  model: makers[task.face](settings)(task.model),
   prompt: task.prompt,
   maxRetries: task.retries,
   providerOptions: task.options,

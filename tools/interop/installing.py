@@ -22,6 +22,7 @@ AI_SDK = {
     "@ai-sdk/anthropic": "4.0.105",
     "zod": "4.6.7",
 }
+LANGCHAIN = ("langchain==1.4.0", "langchain-anthropic==1.7.7", "langchain-openai==1.7.3")
 LITELLM = "litellm[proxy]==1.106.2"
 
 

@@ -1,4 +1,7 @@
-"""Vercel's AI SDK: an agent loop over each face, with the package that it has for it."""
+"""Frameworks in programs of their own: an agent loop over each face, with what the framework has for it.
+
+Each is a small program beside this file that takes a task as JSON and prints what came of it.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,19 @@ from support.serving import KEY, Served
 
 from interop.agent_cases import turns
 from interop.cases import Case, Findings
-from interop.installing import AI_SDK, Cache
+from interop.installing import AI_SDK, LANGCHAIN, Cache
 from interop.programs import run_client
 
 LIMIT_S = 60.0
-FACES = {
-    "chat": "@ai-sdk/openai-compatible",
-    "messages": "@ai-sdk/anthropic",
-    "responses": "@ai-sdk/openai",
-}
+BESIDE = Path(__file__).parent
+FACES = ("chat", "messages", "responses")
 
 
 @dataclass(frozen=True)
 class Sdk:
-    """The SDK's program in a folder where it finds its packages, over one face of a server."""
+    """A framework over one face of a server: the command that takes its tasks, and the folder it runs in."""
 
-    node: Path
+    command: list[str]
     folder: Path
     served: Served
     face: str
@@ -42,7 +42,7 @@ class Sdk:
     def run(self, prompt: str, way: str, retries: int = 0) -> dict[str, Any]:
         """What the program printed."""
         task = {
-            "npm": FACES[self.face],
+            "face": self.face,
             "model": self.model,
             "prompt": prompt,
             "folder": str(self.folder),
@@ -52,9 +52,8 @@ class Sdk:
             "retries": retries,
             "options": self.options,
         }
-        command = [str(self.node), str(self.folder / "ai_sdk.mjs"), json.dumps(task)]
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "AI_SDK_LOG_WARNINGS": "false"}
-        ended = run_client(command, self.folder, env, LIMIT_S)
+        ended = run_client([*self.command, json.dumps(task)], self.folder, env, LIMIT_S)
         if ended.code != 0:
             raise RuntimeError(f"it ended with {ended.code}: {ended.errors[-1500:]}")
         printed: dict[str, Any] = json.loads(ended.output.split("\n")[-2])
@@ -62,18 +61,30 @@ class Sdk:
 
 
 def ai_sdk(cache: Cache) -> Generator[Case]:
+    """Vercel's AI SDK; over Responses also with answers that the server does not keep."""
     modules = cache.npm("ai-sdk", *(f"{name}@{version}" for name, version in AI_SDK.items()))
     node = cache.node()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "node_modules").symlink_to(modules)
-        shutil.copy(Path(__file__).with_name("ai_sdk.mjs"), folder)
+        program = shutil.copy(BESIDE / "ai_sdk.mjs", folder)
         with scripted_server(folder / "server") as served:
-            for face in FACES:
-                yield from _cases(Sdk(node, folder, served, face))
-            unkept = Sdk(node, folder, served, "responses", {"openai": {"store": False}})
-            name = "responses face, a loop whose answers are not kept"
-            yield Case(name, partial(_writes, unkept, "streamed"))
+            yield from _faces([str(node), str(program)], folder, served, {"openai": {"store": False}})
+
+
+def langchain(cache: Cache) -> Generator[Case]:
+    """LangChain; over Responses also with answers that the server does not keep."""
+    python = cache.venv("langchain", *LANGCHAIN) / "python"
+    with tempfile.TemporaryDirectory() as name, scripted_server(Path(name, "server")) as served:
+        command = [str(python), str(BESIDE / "langchain_agent.py")]
+        yield from _faces(command, Path(name), served, {"store": False})
+
+
+def _faces(command: list[str], folder: Path, served: Served, unkept: Mapping[str, Any]) -> Iterator[Case]:
+    for face in FACES:
+        yield from _cases(Sdk(command, folder, served, face))
+    sdk = Sdk(command, folder, served, "responses", unkept)
+    yield Case("responses face, a loop whose answers are not kept", partial(_writes, sdk, "streamed"))
 
 
 def _cases(sdk: Sdk) -> Iterator[Case]:
