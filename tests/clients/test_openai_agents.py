@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from agents import (
     ModelBehaviorError,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
+    OpenAIResponsesWSModel,
     RunConfig,
     Runner,
     function_tool,
 )
+from agents.models.openai_responses import ResponsesWebSocketError
 from pydantic import BaseModel
 from support.file_agent import (
     CLOSING,
@@ -32,12 +35,29 @@ from support.file_agent import (
 )
 from support.serving import Served
 
-FACES: dict[str, Callable[..., Model]] = {
-    "chat": OpenAIChatCompletionsModel,
-    "responses": OpenAIResponsesModel,
+
+@dataclass(frozen=True)
+class Way:
+    """A way to the server: the framework's model, and the errors in which failures come."""
+
+    model: Callable[..., Model]
+    face: str
+    refused: tuple[type[Exception], type[Exception]]
+    broken: type[Exception]
+
+
+STATUS = (openai.InternalServerError, openai.BadRequestError)
+WAYS = {
+    "chat": Way(OpenAIChatCompletionsModel, "chat", STATUS, openai.APIError),
+    "responses": Way(OpenAIResponsesModel, "responses", STATUS, ModelBehaviorError),
+    "websocket": Way(
+        OpenAIResponsesWSModel,
+        "responses",
+        (ResponsesWebSocketError, ResponsesWebSocketError),
+        ModelBehaviorError,
+    ),
 }
-BROKEN: dict[str, type[Exception]] = {"chat": openai.APIError, "responses": ModelBehaviorError}
-pytestmark = pytest.mark.parametrize("face", FACES)
+pytestmark = pytest.mark.parametrize("way", WAYS)
 QUIET = RunConfig(tracing_disabled=True)  # traces go to OpenAI
 
 
@@ -54,13 +74,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
-def run(served: Served, face: str, use: Callable[[Model], Awaitable[Any]], model: str = "demo") -> Any:
-    """Run `use` with a model over this face, and close the SDK's client."""
+def run(served: Served, way: str, use: Callable[[Model], Awaitable[Any]], model: str = "demo") -> Any:
+    """Run `use` with a model by this way, and close it and the SDK's client."""
 
     async def main() -> Any:
         url = f"{served.url}/v1"
         async with openai.AsyncOpenAI(base_url=url, api_key=served.key, max_retries=0) as client:
-            return await use(FACES[face](model, openai_client=client))
+            made = WAYS[way].model(model, openai_client=client)
+            try:
+                return await use(made)
+            finally:
+                await made.close()
 
     return asyncio.run(main())
 
@@ -75,7 +99,7 @@ async def loop(agent: Agent[None], prompt: Any, streamed: bool) -> Any:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-def test_an_agent_writes_a_file(served: Served, face: str, streamed: bool, tmp_path: Path) -> None:
+def test_an_agent_writes_a_file(served: Served, way: str, streamed: bool, tmp_path: Path) -> None:
     """The loop: a call, the file, the last words; on the server one turn that waited and went on."""
 
     @function_tool
@@ -87,7 +111,7 @@ def test_an_agent_writes_a_file(served: Served, face: str, streamed: bool, tmp_p
     async def use(model: Model) -> Any:
         return await loop(Agent("writer", model=model, tools=[write_file]), writing(), streamed)
 
-    result, words = run(served, face, use)
+    result, words = run(served, way, use)
     assert (tmp_path / "greeting.txt").read_text() == GREETING
     assert result.final_output == CLOSING
     if streamed:
@@ -96,11 +120,11 @@ def test_an_agent_writes_a_file(served: Served, face: str, streamed: bool, tmp_p
     assert usage.requests == 2
     assert min(usage.input_tokens, usage.output_tokens) > 0
     row = newest_turn(served)
-    assert (row["face"], row["outcome"], row["reason"]) == (face, "completed", "stop")
+    assert (row["face"], row["outcome"], row["reason"]) == (WAYS[way].face, "completed", "stop")
     assert {"host_tool_wait", "resumed"} < set(row["states"])
 
 
-def test_a_conversation_goes_on(served: Served, face: str) -> None:
+def test_a_conversation_goes_on(served: Served, way: str) -> None:
     """Answers go back as the framework keeps them; `think` refuses a history without its reasoning."""
 
     @function_tool
@@ -114,56 +138,50 @@ def test_a_conversation_goes_on(served: Served, face: str) -> None:
         again = [*first.to_input_list(), {"role": "user", "content": "And now?"}]
         return first, (await loop(agent, again, streamed=False))[0]
 
-    first, second = run(served, face, use, "think")
+    first, second = run(served, way, use, "think")
     assert first.final_output == second.final_output == "The tool answered: cold in example city"
 
 
-def test_a_handover(served: Served, face: str) -> None:
+def test_a_handover(served: Served, way: str) -> None:
     """One agent calls another, and it answers: the framework's own tool has no arguments."""
 
     async def use(model: Model) -> Any:
         second = Agent("second", model=model, handoff_description="Answers.")
         return await loop(Agent("first", model=model, handoffs=[second]), "Hello", streamed=True)
 
-    result, _ = run(served, face, use)
+    result, _ = run(served, way, use)
     assert result.last_agent.name == "second"
     assert result.final_output.startswith("The tool answered: ")
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-def test_structured_output(served: Served, face: str, streamed: bool) -> None:
+def test_structured_output(served: Served, way: str, streamed: bool) -> None:
     """A value of the type that was asked for."""
 
     async def use(model: Model) -> Any:
         return await loop(Agent("clerk", model=model, output_type=City), "Which city?", streamed)
 
-    result, _ = run(served, face, use)
+    result, _ = run(served, way, use)
     assert result.final_output == City(name="example name", people=1)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "error"),
-    [(UNAVAILABLE, openai.InternalServerError), (REJECTED, openai.BadRequestError)],
-    ids=["502", "400"],
-)
+@pytest.mark.parametrize(("prompt", "status"), [(UNAVAILABLE, 502), (REJECTED, 400)], ids=["502", "400"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-def test_an_upstream_that_fails(
-    served: Served, face: str, prompt: str, error: type[Exception], streamed: bool
-) -> None:
-    """The SDK's own error, streamed or not."""
+def test_an_upstream_that_fails(served: Served, way: str, prompt: str, status: int, streamed: bool) -> None:
+    """The error that stands for the status, streamed or not."""
 
     async def use(model: Model) -> Any:
         return await loop(Agent("writer", model=model), prompt, streamed)
 
-    with pytest.raises(error):
-        run(served, face, use)
+    with pytest.raises(WAYS[way].refused[status == 400], match=str(status)):
+        run(served, way, use)
 
 
-def test_a_stream_that_breaks(served: Served, face: str) -> None:
+def test_a_stream_that_breaks(served: Served, way: str) -> None:
     """It raises; a broken answer is not taken for a whole one."""
 
     async def use(model: Model) -> Any:
         return await loop(Agent("writer", model=model), CUT, streamed=True)
 
-    with pytest.raises(BROKEN[face], match="truncated"):
-        run(served, face, use)
+    with pytest.raises(WAYS[way].broken, match="truncated"):
+        run(served, way, use)
