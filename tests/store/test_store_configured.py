@@ -28,7 +28,7 @@ async def conversations(store: Store) -> list[object]:
 
 
 async def sessions(store: Store) -> list[object]:
-    return [(await store.list_leaves("key_1", name) or [None])[0] for name in ("one", "two")]
+    return [(await store.list_nodes("key_1", name) or [None])[0] for name in ("one", "two")]
 
 
 Look = Callable[[Store], Awaitable[list[object]]]

@@ -71,7 +71,7 @@ async def test_a_strange_id_finds_no_other_conversation(any_store: Store, strang
     assert await any_store.find_nodes("key_1", strange, ["a"]) == []
     assert await any_store.transcript("key_1", strange) == []
     assert await any_store.transcript("key_1", "a", strange) == []
-    assert await any_store.list_leaves("key_1", strange) == []
+    assert await any_store.list_nodes("key_1", strange) == []
 
 
 async def test_messages_and_items_are_added_at_the_end(any_store: Store) -> None:
@@ -245,13 +245,13 @@ async def test_a_transcript_is_the_path_to_a_node(any_store: Store) -> None:
     assert await any_store.transcript("key_1", "nothing") == []
 
 
-async def test_leaves_are_the_ends_of_branches(any_store: Store) -> None:
+async def test_all_nodes_of_a_session_are_listed(any_store: Store) -> None:
     """The newest first, without their messages."""
     await tree(any_store)
-    leaves = await any_store.list_leaves("key_1", "s")
-    assert [(each.id, each.messages) for each in leaves] == [("c", b"[]"), ("b", b"[]")]
-    assert [each.id for each in await any_store.list_leaves("key_1", "s", limit=1)] == ["c"]
-    assert await any_store.list_leaves("key_1", "nothing") == []
+    nodes = await any_store.list_nodes("key_1", "s")
+    assert [(each.id, each.parent_id) for each in nodes] == [("c", "a"), ("b", "r"), ("a", "r"), ("r", None)]
+    assert {each.messages for each in nodes} == {b"[]"}
+    assert await any_store.list_nodes("key_1", "nothing") == []
 
 
 async def test_nodes_are_found_by_digest(any_store: Store) -> None:

@@ -74,7 +74,7 @@ async def test_conversations_and_sessions_are_kept_since_their_last_use(limited:
     sessions = {
         "told": lambda: store.transcript("key_1", "told"),
         "sought": lambda: store.find_nodes("key_1", "sought", ["d"]),
-        "ends": lambda: store.list_leaves("key_1", "ends"),
+        "listed too": lambda: store.list_nodes("key_1", "listed too"),
         "gone on": lambda: keep(store, node=node("second of gone on", session_id="gone on")),
     }
     async with limited(responses=10 * DAY, sessions=3 * DAY) as store:
@@ -212,7 +212,7 @@ async def test_the_sessions_unused_longest_go_first(limited: Any, now: Now) -> N
         for number, name in enumerate(("a", "b", "a", "c")):
             now.at = EPOCH + number * DAY
             await keep(store, node=node(f"{name}{number}", session_id=name))
-        there = [await store.list_leaves("key_1", name) != [] for name in "abc"]
+        there = [await store.list_nodes("key_1", name) != [] for name in "abc"]
         assert there == [True, False, True]
 
 
@@ -226,10 +226,10 @@ async def test_old_branches_of_a_session_go_before_its_newest(limited: Any) -> N
         for at, (name, parent) in enumerate([("r", None), ("x", "r"), ("y", "x"), ("z", "r")]):
             await grow(name, parent, at)
         await grow("a", "r", 4)
-        assert [each.id for each in await store.list_leaves("key_1", "s")] == ["a", "z", "x"]
+        assert [each.id for each in await store.list_nodes("key_1", "s")] == ["a", "z", "x", "r"]
         await grow("b", "a", 5)
         await grow("c", "b", 6)
-        assert [each.id for each in await store.list_leaves("key_1", "s")] == ["c"]
+        assert [each.id for each in await store.list_nodes("key_1", "s")] == ["c", "b", "a", "r"]
         assert [each.id for each in await store.transcript("key_1", "s")] == ["r", "a", "b", "c"]
         await grow("d", "c", 7)
         assert [each.id for each in await store.transcript("key_1", "s")] == ["a", "b", "c", "d"]

@@ -313,5 +313,5 @@ class KeptStore(Protocol):
         A session keeps its newest 1,000 nodes, so the root may be a node whose `parent_id` is gone.
         """
 
-    async def list_leaves(self, owner: str, session_id: str, *, limit: int = 100) -> list[TranscriptNode]:
-        """The last nodes of a session's branches, the newest first, without their messages."""
+    async def list_nodes(self, owner: str, session_id: str) -> list[TranscriptNode]:
+        """All nodes of a session, the newest first, without their messages."""

@@ -51,10 +51,9 @@ class MemoryTranscripts:
         newest = next(iter(_newest_first(nodes)), None)
         return _path(nodes, node_id if node_id is not None or newest is None else newest.id)
 
-    async def list_leaves(self, owner: str, session_id: str, *, limit: int = 100) -> list[TranscriptNode]:
-        await self._kept_io("list_leaves")
-        nodes = self._nodes((owner, session_id))
-        return [_bare(node) for node in _newest_first(_leaves(nodes))][: max(0, limit)]
+    async def list_nodes(self, owner: str, session_id: str) -> list[TranscriptNode]:
+        await self._kept_io("list_nodes")
+        return [_bare(node) for node in _newest_first(self._nodes((owner, session_id)))]
 
     def _nodes(self, at: Session) -> dict[str, TranscriptNode]:
         self._sessions_used.touch(_name(at))

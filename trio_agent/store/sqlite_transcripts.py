@@ -28,11 +28,8 @@ _PATH = f"""
     )
     SELECT {NODES.columns} FROM path CROSS JOIN nodes ON nodes.id = path.id ORDER BY depth DESC
 """  # noqa: S608 -- constants
-_LEAVES = f"""
-    SELECT {_BARE} FROM nodes WHERE owner = ?1 AND session_id = ?2 AND NOT EXISTS (
-        SELECT 1 FROM nodes AS child WHERE child.parent_id = nodes.id
-        AND child.owner = ?1 AND child.session_id = ?2
-    ) ORDER BY created_at DESC, rowid DESC LIMIT ?3
+_LIST = f"""
+    SELECT {_BARE} FROM nodes WHERE owner = ?1 AND session_id = ?2 ORDER BY created_at DESC, rowid DESC
 """  # noqa: S608 -- constants
 
 
@@ -49,8 +46,8 @@ class SqliteTranscripts(SqlitePart):
             return []
         return await self._nodes(_PATH, owner, session_id, node_id, self._limits.max_session_turns)
 
-    async def list_leaves(self, owner: str, session_id: str, *, limit: int = 100) -> list[TranscriptNode]:
-        return await self._nodes(_LEAVES, owner, session_id, max(0, limit))
+    async def list_nodes(self, owner: str, session_id: str) -> list[TranscriptNode]:
+        return await self._nodes(_LIST, owner, session_id)
 
     async def _nodes(self, sql: str, owner: str, session_id: str, *values: Any) -> list[TranscriptNode]:
         if not can_be_id(session_id):
