@@ -26,9 +26,10 @@ from trio_agent.turn.context import TurnContext
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.history import Returned, digest, repaired, returned, same_answer
 from trio_agent.turn.journal import Journal
-from trio_agent.turn.keeper import Keeper
+from trio_agent.turn.keeper import Keeper, Together
 from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.request import TurnRequest
+from trio_agent.turn.session import SessionKeeper, continued, newest_branch, place_of
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools, ToolBox
 
@@ -90,6 +91,19 @@ class Admission:
         Raises:
             AgentError: why not. A refusal of a request that was understood (402, 422, 429) is in the store.
         """
+        try:
+            newest = await context.kept("session", partial(newest_branch, request, self._store))
+        except StoreError as error:
+            raise _out_of_reach(error) from None
+        whole = continued(request, newest)
+        try:
+            return await self._admit(whole.request, host, context, full=full)
+        except AgentError as error:
+            raise whole.in_own_words(error) from None
+
+    async def _admit(
+        self, request: TurnRequest, host: HostTools | None, context: TurnContext, *, full: bool
+    ) -> Admitted:
         choice = self._planner.resolve(request)
         messages, repairs = repaired(request.messages)
         try:
@@ -108,13 +122,25 @@ class Admission:
                 await self._record_refusal(request, choice, error, context)  # noqa: ASYNC120 - who left needs none
             raise
         try:
-            if host is None:
-                resumed = await self._resume(plan, context)
-                if resumed is not None:
-                    return resumed
-            return await self._begin(plan, host, context)
+            # Before a park is taken: a store that fails here has taken nothing.
+            keeper = await self._session_keeper(plan, host, context)
+            admitted = await self._resume(plan, context) if host is None else None
+            admitted = admitted or await self._begin(plan, host, context)
         except StoreError as error:
-            raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+            raise _out_of_reach(error) from None
+        return admitted if keeper is None else _kept_by(keeper, admitted)
+
+    async def _session_keeper(
+        self, plan: Plan, host: HostTools | None, context: TurnContext
+    ) -> SessionKeeper | None:
+        """What adds the turn to its session's transcript, if it has a session and may be kept."""
+        request = plan.request
+        if request.session_id is None or not request.keep:
+            return None
+        # A host that waits has run its tools before it is given the end of the answer.
+        hidden = plan.server_tools if host is None else (*plan.server_tools, *plan.host_tools)
+        place = await place_of(request, request.session_id, frozenset(hidden), self._store)
+        return SessionKeeper(place, context.world.now)
 
     def shown_model(self, request: TurnRequest) -> str:
         """The name to show the client of the model that a request asks for.
@@ -310,4 +336,15 @@ class Admission:
         try:
             await context.store(self._store).close_turn(row, ())
         except StoreError as failed:
-            raise AgentError("store_unavailable", str(failed), retry_after=STORE_RETRY_SECONDS) from None
+            raise _out_of_reach(failed) from None
+
+
+def _out_of_reach(error: StoreError) -> AgentError:
+    return AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS)
+
+
+def _kept_by(session: SessionKeeper, admitted: Admitted) -> Admitted:
+    def make_driver(sink: Sink, keeper: Keeper | None = None) -> Driver:
+        return admitted.make_driver(sink, session if keeper is None else Together(session, keeper))
+
+    return msgspec.structs.replace(admitted, make_driver=make_driver)

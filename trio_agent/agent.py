@@ -198,7 +198,7 @@ class Agent:
             host_tools: callables that the model may call, by name. They run in this process while the
                 turn waits; their parameters are described by their type hints.
             options: temperature, token limits and so on.
-            session_id: a label for the turn's record.
+            session_id: a label for the turn's record, and for the transcript of what was said under it.
 
         Raises:
             AgentError: on entering, when the turn is refused; from iterating, when it fails.

@@ -27,6 +27,7 @@ STATUS: Final[Mapping[str, int]] = {
     "websocket_connection_limit_reached": 400,
     "invalid_api_key": 401,
     "budget_exceeded": 402,
+    "key_required": 403,
     "origin_not_allowed": 403,
     "host_not_allowed": 403,
     "not_found": 404,

@@ -25,10 +25,11 @@ from trio_agent.statemachine.conversation import (
 )
 from trio_agent.statemachine.failure import Failure
 from trio_agent.statemachine.recovery import CandidateFailure, problem_of_one
-from trio_agent.store.contract import StoreError, TurnStore
+from trio_agent.store.contract import Store, StoreError
 from trio_agent.turn.history import repaired
 from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.request import TurnRequest
+from trio_agent.turn.session import continued, newest_branch
 
 logger = logging.getLogger("trio_agent")
 
@@ -51,7 +52,7 @@ class TokenCount(Struct, frozen=True):
 class TokenCounter:
     """Counts for one agent, with the same models and the same refusals as a turn."""
 
-    def __init__(self, planner: Planner, *, providers: Mapping[str, Provider], store: TurnStore) -> None:
+    def __init__(self, planner: Planner, *, providers: Mapping[str, Provider], store: Store) -> None:
         self._planner = planner
         self._providers = providers
         self._store = store
@@ -62,6 +63,17 @@ class TokenCounter:
         Raises:
             AgentError: no turn could come of this request, or the provider failed to count.
         """
+        try:
+            newest = await newest_branch(request, self._store)
+        except StoreError as error:
+            raise _out_of_reach(error) from None
+        whole = continued(request, newest)
+        try:
+            return await self._count(whole.request)
+        except AgentError as error:
+            raise whole.in_own_words(error) from None
+
+    async def _count(self, request: TurnRequest) -> TokenCount:
         choice = self._planner.resolve(request)
         messages, repairs = repaired(request.messages)
         plan = self._planner.plan(request, choice, messages=messages, repairs=repairs, embedded=False)
@@ -69,7 +81,7 @@ class TokenCounter:
         try:
             said = await reattached(plan.messages, owner=request.owner, store=self._store)
         except StoreError as error:
-            raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+            raise _out_of_reach(error) from None
         wanted = ProviderRequest(
             model=ref.model.id,
             messages=without_foreign_reasoning(said, ref.full_name),
@@ -98,6 +110,10 @@ class TokenCounter:
         else:
             return counted if isinstance(counted, int) and counted >= 0 else None
         raise error_of(problem_of_one(CandidateFailure(provider_id, request.model, failure)))
+
+
+def _out_of_reach(error: StoreError) -> AgentError:
+    return AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS)
 
 
 def estimated(request: ProviderRequest) -> int:

@@ -15,7 +15,7 @@ from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import ToolCall
 from trio_agent.store.contract import TurnRow
 from trio_agent.store.kept import AnswerRow, ItemRow, Keeping, KeyRow
-from trio_agent.turn.keeper import joined
+from trio_agent.turn.keeper import Together, joined
 from trio_agent.turn.request import TurnRequest
 
 
@@ -194,3 +194,38 @@ def test_two_keepings_are_joined() -> None:
 
 def item(name: str) -> ItemRow:
     return ItemRow(id=name, owner="", position=0, direction="input", item=b"{}", answer_id="resp_1")
+
+
+class Noting(Keeper):
+    """Keeps an item instead of an answer."""
+
+    def opening(self, row: TurnRow) -> Keeping | None:
+        self._note("opening", row)
+        return None
+
+    def closing(self, turn: Turn, row: TurnRow, rest: Sequence[fx.Output], *, parked: bool) -> Keeping | None:
+        super().closing(turn, row, rest, parked=parked)
+        item = ItemRow(
+            id="i", owner=row.owner, position=0, direction="output", item=b"{}", answer_id="resp_1"
+        )
+        return Keeping(items=(item,))
+
+
+async def test_several_keepers_of_one_turn(autojump_clock: trio.abc.Clock) -> None:
+    """Each is asked and told the same, and what they keep is written together."""
+    agent, one, other = make_agent(Scripted(answer("Hi"))), Keeper(), Noting()
+    await keep(agent, Together(one, other))  # type: ignore[arg-type]
+    assert one.asked == other.asked == ["opening", "written", "closing completed stop", "written"]
+    store = store_of(agent)
+    assert store.answers["resp_1"].status == "completed"
+    assert [item.id for item in await store.list_items("", answer_id="resp_1")] == ["i"]
+
+
+async def test_a_keeper_that_always_fails_takes_nothing_from_the_others(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The turn ends as the server's failure, and the other keeper keeps that."""
+    agent, one, other = make_agent(Scripted(answer("Hi"))), Keeper(), Noting("closing")
+    sink = await keep(agent, Together(one, other))  # type: ignore[arg-type]
+    assert sink.problem.code == "internal_error"
+    assert store_of(agent).answers["resp_1"].status == "failed"

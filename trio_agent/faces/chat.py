@@ -12,7 +12,7 @@ from trio_agent.errors import AgentError
 from trio_agent.faces.answer import Send, turn_headers
 from trio_agent.faces.chat_sinks import Style, make_sink, sink_of
 from trio_agent.faces.idempotency import Begun, Once, key_of, through
-from trio_agent.faces.request import Incoming, preflight_of, session_of, wants_stream
+from trio_agent.faces.request import Incoming, continues_session, preflight_of, session_of, wants_stream
 from trio_agent.providers.contract import NamedTool, Options, ResponseFormat, ToolChoice
 from trio_agent.statemachine.conversation import Tool
 from trio_agent.turn.context import TurnContext
@@ -133,6 +133,8 @@ def turn_request(body: wire.ChatRequest, raw: bytes, incoming: Incoming, *, stre
         session_id=session_of(incoming.headers),
         preflight=preflight_of(incoming.headers),
         notes=tuple(f"the hosted tool {kind} was left out" for kind in hosted),
+        continue_session=continues_session(incoming),
+        keep=body.store is not False,
     )
     return Decoded(request, hosted, bool(body.stream_options and body.stream_options.include_usage))
 

@@ -16,7 +16,7 @@ from trio_agent.faces.answer import Send, turn_headers
 from trio_agent.faces.idempotency import Begun, Once, key_of, through
 from trio_agent.faces.messages_sinks import Style, make_sink, sink_of
 from trio_agent.faces.places import in_the_clients_words
-from trio_agent.faces.request import Incoming, preflight_of, session_of, wants_stream
+from trio_agent.faces.request import Incoming, continues_session, preflight_of, session_of, wants_stream
 from trio_agent.providers.contract import NamedTool, Options, ResponseFormat, ToolChoice
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.request import TurnRequest
@@ -147,6 +147,7 @@ def _decoded(
             *(f"the hosted tool {kind} was left out" for kind in hosted),
             *(f"the field {name} was left out" for name in tools.members),
         ),
+        continue_session=continues_session(incoming, None if body.thread is None else "thread"),
     )
     return Decoded(request, (*hosted, *tools.members), said.places)
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from trio_agent.errors import AgentError
 from trio_agent.turn.context import TurnContext
+from trio_agent.turn.session import CONTINUE_HEADER
 
 SERVER_KEY_OWNER = "server"
 SESSION_HEADERS = ("x-client-session-id", "x-session-id", "x-claude-code-session-id", "session-id")
@@ -116,6 +117,45 @@ def session_of(headers: Mapping[str, str]) -> str | None:
             param="X-Client-Session-Id",
         )
     return label or None
+
+
+def continues_session(incoming: Incoming, other: str | None = None) -> bool:
+    """Whether what the session said last goes before what the request says (`X-Continue-Session: true`).
+
+    Args:
+        other: the field by which the request names another conversation to go on from, if it does.
+
+    Raises:
+        AgentError: the header cannot be honoured.
+    """
+    said = incoming.headers.get("x-continue-session")
+    wanted = (said or "false").lower()
+    if wanted not in ("true", "false"):
+        raise AgentError("invalid_request", f"{CONTINUE_HEADER} is `true` or `false`.", param=CONTINUE_HEADER)
+    if wanted == "false":
+        return False
+    if not incoming.owner:
+        raise keyless("go on with sessions")
+    if session_of(incoming.headers) is None:
+        raise AgentError(
+            "invalid_request",
+            f"{CONTINUE_HEADER} needs the session's id in X-Client-Session-Id.",
+            param="X-Client-Session-Id",
+        )
+    if other is not None:
+        raise AgentError(
+            "invalid_request",
+            f"The request goes on from the session and from `{other}` at once; leave one of them out.",
+            param=other,
+        )
+    return True
+
+
+def keyless(deed: str) -> AgentError:
+    """The error for what a server without a key does for nobody, since it cannot tell who asks."""
+    return AgentError(
+        "key_required", f"A server without a key lets nobody {deed}. Start it with one (`--api-key`)."
+    )
 
 
 def wants_stream(said: bool | None, headers: Mapping[str, str], *, default: bool) -> bool:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from trio_agent.config.schema import ServerConfig
 from trio_agent.errors import AgentError
 from trio_agent.faces import responses_options as options
-from trio_agent.faces.request import Incoming, preflight_of, session_of, wants_stream
+from trio_agent.faces.request import Incoming, continues_session, preflight_of, session_of, wants_stream
 from trio_agent.statemachine.conversation import Message, Text
 from trio_agent.turn.request import TurnRequest
 from trio_agent.wire import responses_request as wire
@@ -33,13 +34,15 @@ class Parsed(Struct, frozen=True):
     """A request as it was sent.
 
     `items` are those of the input, each with its `type`; `references` has the ids of those that stand for an
-    item that the server keeps, by their index. `extra` are the fields that have no name here.
+    item that the server keeps, by their index. `extra` are the fields that have no name here. `continues`
+    says that what its session said last goes before it.
     """
 
     body: wire.CreateResponse
     items: tuple[Item, ...]
     references: Mapping[int, str]
     extra: dict[str, Any]
+    continues: bool = False
 
     @property
     def previous_response_id(self) -> str | None:
@@ -160,7 +163,10 @@ def parsed(incoming: Incoming, server: ServerConfig, *, over_socket: bool = Fals
             if (found := wire.reference_of(item, f"input[{index}]")) is not None
         }
         body.input = None  # `items` holds it all
-        return Parsed(body, items, references, wire.unknown_fields(raw))
+        request = Parsed(body, items, references, wire.unknown_fields(raw))
+    named = [name for name in ("previous_response_id", "conversation") if getattr(request, name) is not None]
+    continues = continues_session(incoming, named[0] if named else None)
+    return msgspec.structs.replace(request, continues=continues)
 
 
 def resolved(request: Parsed, found: Mapping[str, Item]) -> tuple[Item, ...]:
@@ -218,7 +224,10 @@ def decoded(
     if history is None and not own.said and body.generate is not False:
         raise AgentError("invalid_request", "`input` is missing: there is nothing to answer.", param="input")
     _check_parts(own, tools, server.max_parts)
-    said = paired([*_first(body, before), *own.said])
+    said: Sequence[Said] = [*_first(body, before), *own.said]
+    if not request.continues:
+        # Else a call may be in what the session said, which comes to it later.
+        said = paired(said)
     offered, choice = options.offered(body.tool_choice, tools)
     left_out = [*tools.hosted, *tools.members, *own.left_out, *options.left_out(body)]
     return Decoded(
@@ -234,6 +243,8 @@ def decoded(
             session_id=session_of(incoming.headers),
             preflight=preflight_of(incoming.headers),
             notes=(*_notes(tools, body), *own.notes),
+            continue_session=request.continues,
+            keep=body.store is not False,
         ),
         ignored=tuple(left_out),
         places=tuple((each.place, each.parts) for each in said),

@@ -7,7 +7,7 @@ machine was told, not in that of arrival. That order is what a replay repeats.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -109,6 +109,13 @@ class TracedContext(TurnContext):
     def _asked(self, line: lines.Request | lines.Embedded, size: int) -> None:
         self._request = line
         self.trace.add(line, size)
+
+    async def kept(self, kind: str, load: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
+        data = await load()
+        if data is not None:
+            value = {kind: msgspec.json.decode(data)}
+            self.trace.add(lines.Found(t=self.trace.now(), kept=value), len(data))
+        return data
 
     def full(self, full: bool) -> bool:
         if full and self._request is not None:

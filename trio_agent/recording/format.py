@@ -191,13 +191,15 @@ class Found(Input, kw_only=True, tag="found", omit_defaults=True):
     """What the store held for this request: kept reasoning, and the parked turn with its row.
 
     These are rows of the store; blobs are in base64. `taken` says that somebody else took the park first.
-    A park that this file itself has put into the store is not told.
+    A park that this file itself has put into the store is not told. `kept` has, by its kind, what else the
+    server kept that the request goes on from: a `session`'s newest branch, as messages.
     """
 
     reasoning: list[dict[str, Any]] = []
     park: dict[str, Any] | None = None
     turn: dict[str, Any] | None = None
     taken: bool = False
+    kept: dict[str, Any] = {}
 
 
 class StoreFailed(Input, kw_only=True, tag="store_failed", omit_defaults=True):

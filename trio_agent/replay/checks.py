@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,7 @@ from trio_agent.replay.client import body_of
 from trio_agent.replay.store import READS, WRITES, rows_of
 from trio_agent.replay.tools import result_of
 from trio_agent.replay.upstream import checked_call_line
+from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import Timer
 from trio_agent.turn.request import TurnRequest
 
@@ -25,6 +26,8 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NEVER_IN_HEADERS: Final = re.compile(r"[\r\n\0]")
 # RFC 9110, section 15: three digits; those below 200 are no answer yet.
 _STATUSES: Final = range(200, 1000)
+
+_KEPT: Final[Mapping[str, Any]] = {"session": tuple[Message, ...]}
 
 
 def check_line(line: AnyEntry) -> None:
@@ -37,8 +40,9 @@ def check_line(line: AnyEntry) -> None:
     match line:
         case lines.Request():
             _check_request(line)
-        case lines.Found():
+        case lines.Found(kept=kept):
             rows_of(line)
+            _check_kept(kept)
         case lines.StoreFailed(op=op, nth=nth):
             if op not in READS | WRITES:
                 raise RecordingError(f"a turn asks the store for no {op!r}; {_one_of(READS | WRITES)}")
@@ -57,6 +61,13 @@ def check_line(line: AnyEntry) -> None:
             pass
         case _:
             _check_call_line(line)
+
+
+def _check_kept(kept: Mapping[str, Any]) -> None:
+    for kind, value in kept.items():
+        if kind not in _KEPT:
+            raise RecordingError(f"nothing that a server keeps is named {kind!r}; {_one_of(_KEPT)}")
+        msgspec.convert(value, _KEPT[kind])
 
 
 def _check_request(line: lines.Request) -> None:

@@ -260,11 +260,13 @@ class Playing:
             self._store.renumber()
         self.stage.full = line.full
         self.stage.seed = line.seed or f"request {self._requests}"
+        self.stage.kept = {}
         while (cue := self._script.next) is not None and isinstance(cue.line, lines.Found):
             # What this very request finds is there before it looks.
             self._script.advance()
             self.stage.feed(cue.line, cue.number)
             self._store.put(cue.line)
+            self.stage.kept |= cue.line.kept
         client = Client(self.stage, self._gate)
         self._clients = [*(each for each in self._clients if not each.over), client]
         if isinstance(line, lines.Request):

@@ -7,10 +7,11 @@ where it was fed; the recorder's echo of it is then no news.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import trio
 from msgspec import Struct
 
@@ -90,6 +91,8 @@ class Stage(Trace):
         self._let = False
         self.seed = ""
         self.full = False
+        self.kept: dict[str, Any] = {}
+        """What the file says that the server kept for the latest request, by kind."""
         self.calls: list[TracedCall] = []
         """The model calls of the responses that run."""
         self.contexts: list[PlayedContext] = []
@@ -286,6 +289,10 @@ class PlayedContext(TracedContext):
             # The machine may have set this timer before it was handed over.
             for timers in self._stage.timers:
                 timers.set(Timer.STALL, self._stage.successor.candidate.first_byte_timeout)
+
+    async def kept(self, kind: str, load: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
+        told = self._stage.kept.get(kind)
+        return await load() if told is None else msgspec.json.encode(told)
 
     def full(self, full: bool) -> bool:
         return super().full(full or self._stage.full)

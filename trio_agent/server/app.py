@@ -15,7 +15,7 @@ from trio_agent.agent import Agent
 from trio_agent.config.binding import check_binding
 from trio_agent.config.problems import ConfigError
 from trio_agent.errors import AgentError
-from trio_agent.faces import chat, count_tokens, health, messages, models, responses
+from trio_agent.faces import chat, count_tokens, health, messages, models, responses, sessions
 from trio_agent.faces.answer import (
     JSON,
     Headers,
@@ -102,6 +102,10 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
     async def one_model(name: str) -> Response:
         caller()
         return _json(models.one(agent, name, _headers()))
+
+    @app.get("/v1/sessions/<path:name>")
+    async def one_session(name: str) -> Response:
+        return _json(await sessions.one(agent, caller(), name, request.args.get("branch")))
 
     @app.get("/health")
     @app.get("/v1/health")

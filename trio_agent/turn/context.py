@@ -70,6 +70,14 @@ class TurnContext:
         """Whether as many turns run as the server takes; `full` is what the server found."""
         return full
 
+    async def kept(self, kind: str, load: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
+        """What the server keeps that this request goes on from (JSON), as `load` finds it.
+
+        Args:
+            kind: what it is, such as `session`; each is asked for once in a request at most.
+        """
+        return await load()
+
     def admitted(self, turn: Turn) -> None:
         """The request has become this turn, or goes on with it."""
 

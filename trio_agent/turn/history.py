@@ -169,7 +169,7 @@ def _take_in(hasher: hashlib.blake2b, message: Message) -> None:
 
 def same_calls(ours: Sequence[ToolCall], theirs: Sequence[ToolCall]) -> bool:
     """Whether two lists hold the same calls: ids, names, and arguments as JSON values."""
-    return {call.id: _call(call) for call in ours} == {call.id: _call(call) for call in theirs}
+    return {call.id: call_words(call) for call in ours} == {call.id: call_words(call) for call in theirs}
 
 
 def same_answer(said: Sequence[Message], owed: Sequence[ToolCall], theirs: Sequence[Message]) -> bool:
@@ -202,20 +202,26 @@ def _words(message: Message) -> list[Any]:
             case Image():
                 words.append(["image", part.url])
             case ToolCall():
-                words.append(_call(part))
+                words.append(call_words(part))
             case ToolResult():
-                words.append(["result", part.tool_call_id, part.is_error, _said(part)])
+                words.append(result_words(part))
             case _:
                 pass
     return words
 
 
-def _call(call: ToolCall) -> list[Any]:
+def call_words(call: ToolCall) -> list[Any]:
+    """What a call says: its arguments count as a JSON value, where they are one."""
     try:
         arguments = msgspec.json.decode(call.arguments)
     except (msgspec.DecodeError, RecursionError):
         arguments = call.arguments
     return [call.id, call.name, arguments]
+
+
+def result_words(result: ToolResult) -> list[Any]:
+    """What a result says."""
+    return ["result", result.tool_call_id, result.is_error, _said(result)]
 
 
 def _said(result: ToolResult) -> list[str]:

@@ -75,6 +75,29 @@ class Guarded:
             return None
 
 
+class Together:
+    """Several keepers of one turn. Where two have a value for the same thing, the later one's is taken."""
+
+    def __init__(self, *keepers: Keeper) -> None:
+        self._keepers = [Guarded(keeper) for keeper in keepers]
+
+    def opening(self, row: TurnRow) -> Keeping | None:
+        return self._joined(lambda keeper: keeper.opening(row))
+
+    def closing(self, turn: Turn, row: TurnRow, rest: Sequence[fx.Output], *, parked: bool) -> Keeping | None:
+        return self._joined(lambda keeper: keeper.closing(turn, row, rest, parked=parked))
+
+    def written(self) -> None:
+        for keeper in self._keepers:
+            keeper.written()
+
+    def _joined(self, ask: Callable[[Guarded], Keeping | None]) -> Keeping | None:
+        keeping: Keeping | None = None
+        for keeper in self._keepers:
+            keeping = joined(keeping, ask(keeper))
+        return keeping
+
+
 def joined(one: Keeping | None, other: Keeping | None) -> Keeping | None:
     """Both together. Where each has a value for the same thing, `other`'s is taken."""
     if one is None or other is None:
@@ -87,4 +110,4 @@ def joined(one: Keeping | None, other: Keeping | None) -> Keeping | None:
     return msgspec.structs.replace(one, **changed)
 
 
-__all__ = ["Guarded", "Keeper", "joined"]
+__all__ = ["Guarded", "Keeper", "Together", "joined"]

@@ -13,7 +13,8 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
 
     `model` is the name that the client used, absent when `role` chooses. `owner` is the key that the
     caller authenticated with ("" on a server without keys). `preflight` is the window that the client
-    asked for, in seconds. `notes` say what the face left out or repaired.
+    asked for, in seconds. `notes` say what the face left out or repaired. `continue_session` puts what the
+    session said last before `messages`. `keep` is false if the client wants nothing of this kept.
     """
 
     face: str
@@ -27,3 +28,5 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     preflight: float | None = None
     notes: tuple[str, ...] = ()
+    continue_session: bool = False
+    keep: bool = True

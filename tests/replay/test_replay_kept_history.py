@@ -1,0 +1,69 @@
+"""Turns that go on from what the server kept bring that along in their recording, and play again by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from replay.test_replay_recorded import TOOLS, ask, calls, hello, kinds, plays, recorded
+
+from trio_agent.recording.codec import load
+from trio_agent.recording.format import Found, Recording
+from trio_agent.testing import Client
+from trio_agent.testing import client as client_of
+
+KEY = "a-caller-s-key-0123456789"
+ON = {"x-client-session-id": "s", "x-continue-session": "true"}
+
+
+async def say(client: Client, headers: dict[str, str] = ON, **fields: Any) -> None:
+    answer = await client.ask(ask(**fields), headers)
+    assert answer.status == 200, answer.text
+
+
+def all_of(folder: Path) -> list[Recording]:
+    found = [load(path) for path in (folder / "rec").glob("*.turn.jsonl")]
+    return sorted(found, key=lambda recording: recording.header.start)
+
+
+def kept_in(recording: Recording) -> list[Any]:
+    return [line.kept for line in recording.entries if isinstance(line, Found)]
+
+
+@pytest.mark.parametrize("once", [{}, {"idempotency-key": "k"}])
+async def test_a_session_that_goes_on(tmp_path: Path, once: dict[str, str]) -> None:
+    """The newest branch is in the file, so that the model is sent the same in a replay."""
+    async with recorded(tmp_path, hello) as agent:
+        client = client_of(agent, api_key=KEY)
+        await say(client)
+        await say(client, ON | once)
+    first, second = all_of(tmp_path)
+    assert kept_in(first) == [{"session": []}]
+    (kept,) = kept_in(second)
+    assert [message["role"] for message in kept["session"]] == ["user", "assistant"]
+    for recording in (first, second):
+        await plays(recording)
+
+
+async def test_results_alone_that_resume_a_turn(tmp_path: Path) -> None:
+    """Park and resume are one file; what the session had said by then stands behind each request."""
+    async with recorded(tmp_path, calls) as agent:
+        client = client_of(agent, api_key=KEY)
+        await say(client, tools=TOOLS)
+        results = [{"role": "tool", "tool_call_id": "call_1", "content": "42"}]
+        await say(client, messages=results, tools=TOOLS)
+    (recording,) = all_of(tmp_path)
+    assert [len(kept["session"]) for kept in kept_in(recording)] == [0, 2]
+    await plays(recording)
+
+
+async def test_no_more_is_written_down_than_is_used(tmp_path: Path) -> None:
+    """A label alone finds nothing."""
+    async with recorded(tmp_path, hello) as agent:
+        client = client_of(agent, api_key=KEY)
+        for _ in range(2):
+            await say(client, {"x-client-session-id": "s"})
+    for recording in all_of(tmp_path):
+        assert "found" not in kinds(recording)
+        await plays(recording)
