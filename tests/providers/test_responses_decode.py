@@ -51,14 +51,14 @@ RS_0A = (
 )
 
 
-def decoder(*taken: str) -> ResponsesDecoder:
+def decoder(*taken: str, custom: bool = False) -> ResponsesDecoder:
     ids = count(1)
-    return ResponsesDecoder(HTTP, lambda: f"made_{next(ids)}", taken)
+    return ResponsesDecoder(HTTP, lambda: f"made_{next(ids)}", taken, custom=custom)
 
 
-def decode(chunks: Iterable[bytes], *taken: str) -> tuple[list[CallEvent], str | None]:
+def decode(chunks: Iterable[bytes], *taken: str, custom: bool = False) -> tuple[list[CallEvent], str | None]:
     """The events of a stream, and the kind and code of its failure if it fails."""
-    reader, parser = decoder(*taken), SSEParser()
+    reader, parser = decoder(*taken, custom=custom), SSEParser()
     events: list[CallEvent] = []
     for chunk in chunks:
         events += reader.feed(parser.feed(chunk))
@@ -348,6 +348,90 @@ def test_the_rest_of_the_arguments_comes_with_the_item() -> None:
     assert decode(stream)[0][1:3] == [ToolCallDelta(0, '{"x":'), ToolCallDelta(0, "1}")]
 
 
+CUSTOM = {"call_id": "a", "name": "patch"}
+TOOL = "custom_tool_call"
+PIECES = ['*** "Begin"', "\n\\", "é👋\u2028", "\t"]
+WRITTEN = ['{"input":"*** \\"Begin\\"', "\\n\\\\", "é👋\u2028", "\\t", '"}']
+END_CALLS = CallFinished("tool_calls", "r", None)
+
+CUSTOM_CALLS: list[tuple[str, list[dict[str, Any]], list[str], CallFinished]] = [
+    (
+        "in pieces",
+        [
+            added(0, TOOL, **CUSTOM, input=""),
+            *(said(0, piece, "custom_tool_call_input") for piece in PIECES),
+            ended(0, TOOL, **CUSTOM, input="".join(PIECES), status="completed"),
+            completed(),
+        ],
+        WRITTEN,
+        END_CALLS,
+    ),
+    (
+        "whole with its item",
+        [added(0, TOOL, **CUSTOM), ended(0, TOOL, **CUSTOM, input="x"), completed()],
+        ['{"input":"x"}'],
+        END_CALLS,
+    ),
+    (
+        "the rest with its item",
+        [
+            added(0, TOOL, **CUSTOM),
+            said(0, "x", "custom_tool_call_input"),
+            ended(0, TOOL, **CUSTOM, input="xy"),
+            completed(),
+        ],
+        ['{"input":"x', 'y"}'],
+        END_CALLS,
+    ),
+    ("empty", [ended(0, TOOL, **CUSTOM, input=""), completed()], ['{"input":""}'], END_CALLS),
+    (
+        "only in the last event",
+        [completed({"type": TOOL, **CUSTOM, "input": "x"})],
+        ['{"input":"x"}'],
+        END_CALLS,
+    ),
+    (
+        "not ended",
+        [added(0, TOOL, **CUSTOM), said(0, "x", "custom_tool_call_input"), completed()],
+        ['{"input":"x', '"}'],
+        END_CALLS,
+    ),
+    (
+        "cut short",
+        [
+            added(0, TOOL, **CUSTOM),
+            said(0, "x", "custom_tool_call_input"),
+            ended(0, TOOL, **CUSTOM, input="xy", status="incomplete"),
+            {
+                "type": "response.incomplete",
+                "response": {"id": "r", "incomplete_details": {"reason": "max_output_tokens"}},
+            },
+        ],
+        ['{"input":"x', "y"],
+        CallFinished("length", "r", None),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "pieces", "end"), [row[1:] for row in CUSTOM_CALLS], ids=[row[0] for row in CUSTOM_CALLS]
+)
+def test_a_custom_tools_text_becomes_arguments(
+    events: list[Any], pieces: list[str], end: CallFinished
+) -> None:
+    """As it comes, escaped, and closed only where the model was not stopped within it."""
+    assert decode(stream_of(*events), custom=True) == ([*call(0, "a", "patch", *pieces), end], None)
+
+
+def test_a_custom_call_beside_reasoning_is_known_again() -> None:
+    """Its item's id is kept, and that it was one of a custom tool."""
+    stream = stream_of(
+        ended(0, "reasoning", encrypted_content="e"), ended(1, TOOL, id="ctc_1", **CUSTOM), completed()
+    )
+    (started,) = [event for event in decode(stream, custom=True)[0] if isinstance(event, ToolCallStarted)]
+    assert started.provider_data == '{"item_id":"ctc_1","kind":"custom_tool_call"}'
+
+
 def test_call_ids_stay_unique() -> None:
     """An absent id, one that comes twice, and one that the conversation holds are replaced."""
     stream = stream_of(
@@ -371,6 +455,7 @@ BROKEN = [
     [added(0, "function_call", call_id="a")],
     [added(0, "mcp_approval_request")],
     [added(0, "computer_call")],
+    [added(0, "custom_tool_call", call_id="a", name="f")],
     [added("0")],  # type: ignore[arg-type]
     [added(0, "message", content="Hi")],
     [{"type": "response.output_text.delta", "output_index": 0, "delta": 7}],

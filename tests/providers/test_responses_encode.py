@@ -12,9 +12,9 @@ from openai.types.responses.response_create_params import ResponseCreateParamsSt
 from pydantic import TypeAdapter
 
 from trio_agent.errors import AgentError
-from trio_agent.providers.contract import NamedTool, Options, ProviderRequest, ResponseFormat
+from trio_agent.providers.contract import ModelInfo, NamedTool, Options, ProviderRequest, ResponseFormat
 from trio_agent.providers.openai_responses_encode import check, encode, wire_id
-from trio_agent.providers.openai_responses_models import Traits, needs_responses, traits_of
+from trio_agent.providers.openai_responses_models import Traits, needs_responses, told_traits, traits_of
 from trio_agent.statemachine.conversation import (
     Image,
     Message,
@@ -40,13 +40,14 @@ def sent(
     tools: tuple[Tool, ...] = (),
     reasons: bool = False,
     summary: str | None = None,
+    custom: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     request = ProviderRequest(
         model="m", messages=messages or (HELLO,), tools=tools, options=Options(**options)
     )
     check(request, "lab")
-    body: dict[str, Any] = json.loads(encode(request, stream=True, reasons=reasons, summary=summary))
+    body: dict[str, Any] = json.loads(encode(request, Traits(reasons, True, custom), summary=summary))
     return body
 
 
@@ -288,7 +289,7 @@ def test_items_have_the_shapes_of_the_sdk(conversation: tuple[Message, ...]) -> 
 def test_reasoning_goes_back_byte_for_byte() -> None:
     """Blanks, escapes and order of members are the upstream's own."""
     request = ProviderRequest(model="m", messages=(HELLO, answer(ProviderReasoning(RS), CALL)))
-    assert RS.encode() in encode(request, stream=True, reasons=True)
+    assert RS.encode() in encode(request, Traits(True, True))
 
 
 def test_a_long_id_fits() -> None:
@@ -422,6 +423,70 @@ def test_tool_choice(choice: Any, expected: Any) -> None:
     assert (body["tool_choice"], body["parallel_tool_calls"]) == (expected, False)
 
 
+GRAMMAR = {"type": "grammar", "syntax": "lark", "definition": 'start: "x"'}
+PATCH = Tool("patch", "Patches.", SCHEMA, freeform=GRAMMAR)
+PATCHED = ToolCall("call_1", "patch", '{"input":"*** \\"x\\"\\n\\u00e9"}')
+
+
+def made_by(kind: str, item_id: str, name: str) -> Message:
+    data = f'{{"item_id":"{item_id}","kind":"{kind}"}}'
+    return answer(ProviderReasoning(RS), ToolCall("call_1", name, '{"input":"x"}', data))
+
+
+def test_a_custom_tool_is_one_for_the_models_that_know_such() -> None:
+    """Its own format, a choice of its kind, and its calls and results as items of their own."""
+    image = (Text("See"), Image(RED))
+    said = (answer(Text("So"), PATCHED, CALL), results(Text("ok")), results(*image, error=True))
+    body = sent(HELLO, *said, tools=(PATCH, F), custom=True, tool_choice=NamedTool("patch"))
+    TypeAdapter(ResponseCreateParamsStreaming).validate_python(body)
+    assert body["tools"][0] == {
+        "type": "custom", "name": "patch", "description": "Patches.", "format": GRAMMAR
+    }  # fmt: skip
+    assert body["tools"][1]["type"] == "function"
+    assert body["tool_choice"] == {"type": "custom", "name": "patch"}
+
+
+def test_calls_of_custom_tools_go_back_as_such() -> None:
+    """The text is the text again; the result is of the call's kind, images and failures included."""
+    other = ToolCall("call_2", "f", "{}")
+    told = (results(Text("ok")), results(Image(RED), error=True, id_="call_2"))
+    _, *calls_and_results = sent(
+        HELLO, answer(PATCHED, other), *told, tools=(PATCH, F), custom=True
+    )["input"]  # fmt: skip
+    assert calls_and_results == [
+        {"type": "custom_tool_call", "call_id": "call_1", "name": "patch", "input": '*** "x"\né'},
+        {"type": "function_call", "call_id": "call_2", "name": "f", "arguments": "{}"},
+        {"type": "custom_tool_call_output", "call_id": "call_1", "output": "ok"},
+        {"type": "function_call_output", "call_id": "call_2",
+         "output": [{"type": "input_text", "text": "Error:"}, PICTURE]},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (made_by("custom_tool_call", "ctc_1", "patch"), ("custom_tool_call", "ctc_1")),
+        (made_by("custom_tool_call", "ctc_1", "f"), ("custom_tool_call", "ctc_1")),
+        (made_by("function_call", "fc_1", "patch"), ("function_call", "fc_1")),
+    ],
+    ids=["the same", "no longer a custom tool", "not one then"],
+)
+def test_a_call_beside_reasoning_goes_back_as_what_it_was(said: Message, expected: tuple[str, str]) -> None:
+    """The API wants such items as they were, whatever their tool is now; the result is of the same kind."""
+    _, call, result = sent(said, results(Text("ok")), tools=(PATCH, F), custom=True)["input"]
+    assert (call["type"], call["id"], result["type"]) == (*expected, f"{expected[0]}_output")
+
+
+def test_for_other_models_a_custom_tool_is_a_function() -> None:
+    """So are its calls and their results, and a choice of it."""
+    body = sent(answer(PATCHED), results(Text("ok")), tools=(PATCH,), tool_choice=NamedTool("patch"))
+    assert [tool["type"] for tool in body["tools"]] == ["function"]
+    assert body["tools"][0]["parameters"] == SCHEMA
+    assert body["tool_choice"]["type"] == "function"
+    assert [item["type"] for item in body["input"]] == ["function_call", "function_call_output"]
+    assert body["input"][0]["arguments"] == PATCHED.arguments
+
+
 REFUSED: list[dict[str, Any]] = [
     {"stop": ("x",)},
     {"seed": 0},
@@ -520,4 +585,27 @@ MODELS = {
 def test_what_a_model_needs_follows_from_its_name(model: str) -> None:
     """The names that the vendor lists, and a few that only look like them."""
     needs, reasons, streams = MODELS[model]
-    assert (needs_responses(model), traits_of(model)) == (needs, Traits(reasons, streams))
+    traits = traits_of(model)
+    assert (needs_responses(model), traits.reasons, traits.streams) == (needs, reasons, streams)
+
+
+@pytest.mark.parametrize(
+    ("model", "knows"),
+    [
+        ("gpt-5", True),
+        ("gpt-5.5-2026-04-23", True),
+        ("openai/gpt-5.1-codex", True),
+        ("gpt-10", True),
+        ("gpt-daybreak-blue-latest", True),
+        ("o3-pro", False),
+        ("codex-mini-latest", False),
+        ("gpt-4o", False),
+        ("gpt-50", False),
+        ("my-deployment", False),
+    ],
+)
+def test_custom_tools_came_with_a_generation(model: str, knows: bool) -> None:
+    """A model whose name does not tell gets functions, unless its operator tells more of it."""
+    assert traits_of(model).custom_tools is knows
+    told = told_traits([ModelInfo(id=model, capabilities=("streaming", "tools", "custom_tools"))])
+    assert told[model].custom_tools

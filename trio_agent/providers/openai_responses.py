@@ -57,9 +57,8 @@ class ResponsesWire:
         except AgentError as error:
             raise UpstreamError("rejected", error.message, code=error.code) from None
         traits = self._told.get(request.model) or traits_of(request.model)
-        body = openai_responses_encode.encode(
-            request, stream=traits.streams, reasons=traits.reasons, summary=self._summary
-        )
+        body = openai_responses_encode.encode(request, traits, summary=self._summary)
         taken = {call.id for message in request.messages for call in message.tool_calls}
-        decoder = ResponsesDecoder(self._http, self._call_ids(request.nonce), taken)
+        custom = traits.custom_tools and any(tool.freeform is not None for tool in request.tools)
+        decoder = ResponsesDecoder(self._http, self._call_ids(request.nonce), taken, custom=custom)
         return decoded(self._http.stream("/responses", body), decoder)

@@ -9,6 +9,7 @@ is read. Whatever ends otherwise is a failure, and what came before the failure 
   content, or its full text.
 - What else the items of such an answer were (ids, and `phase` always) is kept beside them: see
   `openai_responses_encode`.
+- A call of a custom tool is one whose arguments hold its text; see `openai_responses_calls`.
 - Items and events of types that are not known here are passed over, such as those of tools that the vendor
   runs. Calls of tools that nobody offered and that somebody would have to answer fail.
 """
@@ -23,7 +24,15 @@ from msgspec import Raw, Struct
 
 from trio_agent.providers.answer_decoder import AnswerDecoder, Reporter, WholeBody
 from trio_agent.providers.contract import UpstreamError
-from trio_agent.providers.openai_responses_encode import CallFacts, MessageFacts
+from trio_agent.providers.openai_responses_calls import (
+    CUSTOM,
+    FUNCTION,
+    OWED,
+    CallFacts,
+    CallKind,
+    OpenCall,
+)
+from trio_agent.providers.openai_responses_encode import MessageFacts
 from trio_agent.providers.openai_responses_usage import usage_of
 from trio_agent.providers.upstream_failure import ErrorDetails, read_error
 from trio_agent.statemachine.events import (
@@ -51,33 +60,20 @@ _CUT_SHORT: Final[dict[str, FinishReason]] = {
     "content_filter": "content_filter",
 }
 
-_OWED: Final = frozenset(
-    {
-        "custom_tool_call",
-        "computer_call",
-        "local_shell_call",
-        "shell_call",
-        "apply_patch_call",
-        "mcp_approval_request",
-    }
-)
-"""Items that somebody outside of the vendor has to answer. No such tool is ever offered."""
-
 _encode = msgspec.json.encode
 
 
 class _Item(Struct):
     """An output item in the making, of the type `kind`.
 
-    `said` counts the characters passed on. `part` is the open part of a reasoning item. `tool_index` is our
-    own count of calls.
+    `said` counts the characters passed on. `part` is the open part of a reasoning item.
     """
 
     kind: str
     said: int = 0
     done: bool = False
     part: int | None = None
-    tool_index: int = 0
+    call: OpenCall | None = None
 
 
 class ResponsesDecoder(AnswerDecoder):
@@ -87,10 +83,19 @@ class ResponsesDecoder(AnswerDecoder):
         report: makes the errors.
         new_id: a fresh tool-call id, for servers that send none or one that is taken.
         taken: the ids of the calls that the conversation holds already.
+        custom: whether custom tools were offered.
     """
 
-    def __init__(self, report: Reporter, new_id: Callable[[], str], taken: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        report: Reporter,
+        new_id: Callable[[], str],
+        taken: Collection[str] = (),
+        *,
+        custom: bool = False,
+    ) -> None:
         super().__init__(report)
+        self._owed = OWED if custom else OWED | {CUSTOM}
         self._new_id = new_id
         self._call_ids = set(taken)
         self._calls = 0
@@ -127,10 +132,9 @@ class ResponsesDecoder(AnswerDecoder):
             case wire.OutputTextDelta(output_index=index, delta=text):
                 self._say(self._saying(index, "message"), TextDelta(text), out)
             case wire.FunctionCallArgumentsDelta(output_index=index, delta=text):
-                item = self._items.get(index)
-                if item is None or item.kind != "function_call" or item.done:
-                    raise self._report.error("malformed", "continued a tool call that had not begun")
-                self._say(item, ToolCallDelta(item.tool_index, text), out)
+                self._continue_call(index, FUNCTION, text, out)
+            case wire.CustomToolCallInputDelta(output_index=index, delta=text):
+                self._continue_call(index, CUSTOM, text, out)
             case wire.SummaryTextDelta(output_index=index, summary_index=part, delta=text):
                 self._reason(self._saying(index, "reasoning"), part, text, out)
             case wire.ReasoningTextDelta(output_index=index, content_index=part, delta=text):
@@ -182,8 +186,8 @@ class ResponsesDecoder(AnswerDecoder):
         else:
             reason = "tool_calls" if self._calls else "stop"
             for item in self._items.values():
-                if item.kind == "function_call" and not item.said:
-                    self._say(item, ToolCallDelta(item.tool_index, "{}"), out)
+                if item.call is not None and not item.done:
+                    self._end_call(item, item.call, None, out)
         out.append(CallFinished(reason, self._id, self._model))
         self.finished = True
 
@@ -223,23 +227,42 @@ class ResponsesDecoder(AnswerDecoder):
             raise self._mixed_up(index)
         self._end_reasoning(out)
         begun = self._remember(index, _kind_of(item))
-        if isinstance(item, wire.FunctionCallItem):
-            self._begin_call(begun, item, out)
-        elif begun.kind in _OWED:
+        if begun.kind in self._owed:
             raise self._report.error(
                 "malformed", f"called a tool of a kind that it was not offered ({begun.kind})"
             )
+        if isinstance(item, wire.FunctionCallItem):
+            self._begin_call(begun, item, FUNCTION, out)
+        elif isinstance(item, wire.CustomToolCallItem):
+            self._begin_call(begun, item, CUSTOM, out)
         return begun
 
-    def _begin_call(self, begun: _Item, call: wire.FunctionCallItem, out: list[CallEvent]) -> None:
+    def _begin_call(
+        self,
+        begun: _Item,
+        call: wire.FunctionCallItem | wire.CustomToolCallItem,
+        kind: CallKind,
+        out: list[CallEvent],
+    ) -> None:
         if not call.name:
             raise self._report.error("malformed", "made a tool call without a name")
         call_id = call.call_id if call.call_id and call.call_id not in self._call_ids else self._new_id()
         self._call_ids.add(call_id)
-        facts = _encode(CallFacts(call.id)).decode() if self._reasoned and call.id else None
-        begun.tool_index = self._calls
+        facts = _encode(CallFacts(call.id, kind)).decode() if self._reasoned and call.id else None
+        begun.call = OpenCall(self._calls, kind)
+        out.append(ToolCallStarted(self._calls, call_id, call.name, facts))
         self._calls += 1
-        out.append(ToolCallStarted(begun.tool_index, call_id, call.name, facts))
+
+    def _continue_call(self, index: int, kind: CallKind, piece: str, out: list[CallEvent]) -> None:
+        item = self._items.get(index)
+        if item is None or item.call is None or item.kind != kind or item.done:
+            raise self._report.error("malformed", "continued a tool call that had not begun")
+        self._say(item, ToolCallDelta(item.call.index, item.call.more(piece)), out)
+
+    def _end_call(
+        self, item: _Item, call: OpenCall, whole: str | None, out: list[CallEvent], *, cut: bool = False
+    ) -> None:
+        self._say(item, ToolCallDelta(call.index, call.rest(whole, cut=cut)), out)
 
     def _end(self, index: int, item: wire.OutputItem | str, raw: Raw, out: list[CallEvent]) -> None:
         """An item is whole: say what no delta has said, and keep what goes back as it is."""
@@ -250,10 +273,8 @@ class ResponsesDecoder(AnswerDecoder):
             raise self._mixed_up(index)
         begun.done = True
         match item:
-            case wire.FunctionCallItem(arguments=arguments):
-                # A call without arguments is `{}` on every wire; an empty string is not JSON.
-                rest = arguments[begun.said :] if begun.said else arguments.strip() or "{}"
-                self._say(begun, ToolCallDelta(begun.tool_index, rest), out)
+            case wire.FunctionCallItem(arguments=whole) | wire.CustomToolCallItem(input=whole) if begun.call:
+                self._end_call(begun, begun.call, whole, out, cut=item.status == "incomplete")
             case wire.MessageItem():
                 self._end_message(begun, item, out)
             case wire.ReasoningItem():

@@ -11,6 +11,8 @@ The shapes are those of the OpenAI SDK's `ResponseCreateParams`. What happens to
   such an answer as they were. Messages get their `phase` in any case.
 - Tool calls and results are items of their own. The results of a message come first in it. A result may hold
   images. The wire has no mark for a failed one, so the text says it.
+- A tool that takes free text is a custom tool, with its own format, for the models that know such; a call of
+  it and its result are then items of that kind. For other models it is a function.
 - A tool that does not say whether it is `strict` is not: on this wire, and only here, the default is another.
 - Call ids of more than 64 characters get a stable other name, in the call and in its result.
 - A message's `name` and caching markers are left out. The answer does not depend on the latter, and the wire
@@ -20,8 +22,7 @@ The shapes are those of the OpenAI SDK's `ResponseCreateParams`. What happens to
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +30,15 @@ from msgspec import Raw, Struct
 
 from trio_agent.errors import AgentError
 from trio_agent.providers.contract import ProviderRequest
+from trio_agent.providers.openai_responses_calls import (
+    FUNCTION,
+    CallKind,
+    custom_names,
+    encode_call,
+    encode_tool,
+    kind_of,
+)
+from trio_agent.providers.openai_responses_models import Traits
 from trio_agent.providers.openai_responses_options import add_options, check_options
 from trio_agent.statemachine.conversation import (
     Image,
@@ -37,7 +47,6 @@ from trio_agent.statemachine.conversation import (
     ProviderReasoning,
     Refusal,
     Text,
-    Tool,
     ToolCall,
     ToolResult,
 )
@@ -55,12 +64,6 @@ class MessageFacts(Struct, frozen=True, omit_defaults=True, tag_field="type", ta
     phase: str | None = None
 
 
-class CallFacts(Struct, frozen=True):
-    """What a call item was beside the call: `ToolCall.provider_data` of this wire."""
-
-    item_id: str
-
-
 class _Kept(Struct, frozen=True):
     type: str = ""
     id: str | None = None
@@ -69,7 +72,6 @@ class _Kept(Struct, frozen=True):
 
 _NOTHING_KEPT: Final = _Kept()
 _decode_kept = msgspec.json.Decoder(_Kept).decode
-_decode_call = msgspec.json.Decoder(CallFacts).decode
 
 
 def check(request: ProviderRequest, provider: str) -> None:
@@ -89,39 +91,33 @@ def check(request: ProviderRequest, provider: str) -> None:
             )
 
 
-def encode(request: ProviderRequest, *, stream: bool, reasons: bool, summary: str | None = None) -> bytes:
+def encode(request: ProviderRequest, traits: Traits, *, summary: str | None = None) -> bytes:
     """The request body. `check` has passed.
 
     Args:
         request: the call.
-        stream: whether the model can stream its answer.
-        reasons: whether the model reasons: encrypted reasoning is then asked for.
+        traits: of its model; for one that reasons, encrypted reasoning is asked for.
         summary: how reasoning is to be summed up, where the caller does not say.
     """
-    body: dict[str, Any] = {"model": request.model, "input": _input(request.messages), "stream": stream}
-    if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
-    return encode_json(add_options(body, request, reasons=reasons, summary=summary))
-
-
-def _tool(tool: Tool) -> Item:
-    wired: Item = {
-        "type": "function",
-        "name": tool.name,
-        "parameters": tool.parameters or {"type": "object", "properties": {}},
-        "strict": bool(tool.strict),
+    custom = custom_names(request.tools) if traits.custom_tools else frozenset[str]()
+    body: dict[str, Any] = {
+        "model": request.model,
+        "input": _input(request.messages, custom),
+        "stream": traits.streams,
     }
-    if tool.description is not None:
-        wired["description"] = tool.description
-    return wired
+    if request.tools:
+        body["tools"] = [encode_tool(tool, custom) for tool in request.tools]
+    return encode_json(add_options(body, request, reasons=traits.reasons, summary=summary, custom=custom))
 
 
-def _input(messages: Sequence[Message]) -> list[Item | Raw]:
+def _input(messages: Sequence[Message], custom: Collection[str]) -> list[Item | Raw]:
     items: list[Item | Raw] = []
+    kinds: dict[str, CallKind] = {}
     for message in messages:
         if message.role != "assistant":
             _drop_reasoning_at_end(items)
-        items += _items(message)
+        kinds |= {call.id: kind_of(call, custom) for call in message.tool_calls}
+        items += _items(message, kinds)
     _drop_reasoning_at_end(items)
     return items
 
@@ -131,16 +127,17 @@ def _drop_reasoning_at_end(items: list[Item | Raw]) -> None:
         items.pop()
 
 
-def _items(message: Message) -> Iterable[Item | Raw]:
+def _items(message: Message, kinds: Mapping[str, CallKind]) -> Iterable[Item | Raw]:
+    """One message's items. `kinds` says as what each call of the conversation goes."""
     for result in message.tool_results:
         yield {
-            "type": "function_call_output",
+            "type": f"{kinds.get(result.tool_call_id, FUNCTION)}_output",
             "call_id": wire_id(result.tool_call_id),
             "output": _output(result),
         }
     rest = [part for part in message.parts if not isinstance(part, ToolResult)]
     if message.role == "assistant":
-        yield from _answer(rest)
+        yield from _answer(rest, kinds)
     elif rest or not (message.tool_results or message.role == "tool"):
         role = "user" if message.role == "tool" else message.role
         yield {"type": "message", "role": role, "content": _content(rest)}
@@ -175,7 +172,7 @@ def _output(result: ToolResult) -> str | list[Item]:
     return text
 
 
-def _answer(parts: Sequence[Part]) -> list[Item | Raw]:
+def _answer(parts: Sequence[Part], kinds: Mapping[str, CallKind]) -> list[Item | Raw]:
     """The items of one answer. Words are held until it is known which message they belong to."""
     items: list[Item | Raw] = []
     words: list[Text | Refusal] = []
@@ -200,7 +197,7 @@ def _answer(parts: Sequence[Part]) -> list[Item | Raw]:
                     words.append(part)
             case ToolCall():
                 say()
-                items.append(_call(part))
+                items.append(encode_call(part, kinds[part.id], wire_id(part.id)))
                 said = None
             case ProviderReasoning(data=data):
                 facts = _kept(data)
@@ -237,19 +234,6 @@ def _message(words: Sequence[Text | Refusal], facts: _Kept) -> Item:
         for part in words
     ]
     return {**item, "id": facts.id, "status": "completed", "content": content}
-
-
-def _call(call: ToolCall) -> Item:
-    item: Item = {
-        "type": "function_call",
-        "call_id": wire_id(call.id),
-        "name": call.name,
-        "arguments": call.arguments if call.arguments.strip() else "{}",
-    }
-    if call.provider_data is not None:
-        with suppress(msgspec.DecodeError, UnicodeEncodeError):  # another wire's
-            item["id"] = _decode_call(call.provider_data).item_id
-    return item
 
 
 def wire_id(call_id: str) -> str:

@@ -24,6 +24,7 @@ _ONLY_RESPONSES: Final = re.compile(
 )
 _PRO: Final = re.compile(r"(?:^|/)(?:o\d+|gpt-\d+(?:\.\d+)?)-pro(?:-|$)")
 _REASONS: Final = re.compile(r"(?:^|/)(?:o\d+|gpt-(?:[5-9]|1\d)|gpt-daybreak|gpt-rosalind)(?:[.-]|$)|codex")
+_CUSTOM_TOOLS: Final = re.compile(r"(?:^|/)gpt-(?:[5-9]|1\d|daybreak|rosalind)(?:[.-]|$)")
 _CHATS_ONLY: Final = re.compile(r"-chat(?:-|$)|search-api|^chat")
 
 
@@ -43,22 +44,28 @@ class Traits(Struct, frozen=True):
     Attributes:
         reasons: whether it reasons; the API refuses `reasoning.encrypted_content` for one that does not.
         streams: whether it can stream its answer; the model pages of the `-pro` ones say that they do not.
+        custom_tools: whether it knows tools that take plain text, which came with gpt-5.
     """
 
     reasons: bool
     streams: bool
+    custom_tools: bool = False
 
 
 def traits_of(model: str) -> Traits:
     """What a model's name tells."""
     reasons = _REASONS.search(model) is not None and _CHATS_ONLY.search(model) is None
-    return Traits(reasons, _PRO.search(model) is None)
+    return Traits(reasons, _PRO.search(model) is None, _CUSTOM_TOOLS.search(model) is not None)
 
 
 def told_traits(models: Iterable[ModelInfo]) -> dict[str, Traits]:
     """What the operator told of models, by id; those without capabilities are not in it."""
     return {
-        model.id: Traits("reasoning" in model.capabilities, "streaming" in model.capabilities)
+        model.id: Traits(
+            "reasoning" in model.capabilities,
+            "streaming" in model.capabilities,
+            "custom_tools" in model.capabilities or traits_of(model.id).custom_tools,
+        )
         for model in models
         if model.capabilities
     }

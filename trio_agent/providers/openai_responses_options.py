@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from trio_agent.providers.contract import NamedTool, Options, ProviderRequest, ResponseFormat, refuse
@@ -81,7 +82,12 @@ def _extra(options: Options) -> dict[str, Any]:
 
 
 def add_options(
-    body: dict[str, Any], request: ProviderRequest, *, reasons: bool, summary: str | None
+    body: dict[str, Any],
+    request: ProviderRequest,
+    *,
+    reasons: bool,
+    summary: str | None,
+    custom: Collection[str] = (),
 ) -> dict[str, Any]:
     """`body` with the options of the request, and with `extra` where it came over this wire.
 
@@ -90,6 +96,7 @@ def add_options(
         request: `check_options` has passed it.
         reasons: whether the model reasons.
         summary: how its reasoning is to be summed up, where the caller does not say.
+        custom: the tools that are offered as custom tools.
     """
     options = request.options
     extra = {name: value for name, value in _extra(options).items() if name not in _OURS}
@@ -112,7 +119,7 @@ def add_options(
         for name, value in (("reasoning", reasoning), ("text", text), ("include", include))
         if value
     }
-    _add_tool_choice(fields, request)
+    _add_tool_choice(fields, request, custom)
     return body | fields
 
 
@@ -129,11 +136,12 @@ def _format(wanted: ResponseFormat) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def _add_tool_choice(fields: dict[str, Any], request: ProviderRequest) -> None:
+def _add_tool_choice(fields: dict[str, Any], request: ProviderRequest, custom: Collection[str]) -> None:
     """Both fields mean nothing without tools; a demand is sent all the same, to be refused."""
     choice, tools = request.options.tool_choice, bool(request.tools)
     if isinstance(choice, NamedTool):
-        fields["tool_choice"] = {"type": "function", "name": choice.name}
+        kind = "custom" if choice.name in custom else "function"
+        fields["tool_choice"] = {"type": kind, "name": choice.name}
     elif choice is not None and (tools or choice == "required"):
         fields["tool_choice"] = choice
     if request.options.parallel_tool_calls is not None and tools:

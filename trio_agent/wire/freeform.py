@@ -12,6 +12,8 @@ from typing import Final
 import msgspec
 
 MEMBER: Final = "input"
+OPENING: Final = '{"input":"'
+CLOSING: Final = '"}'
 
 _OPENING: Final = re.compile(r'\s*\{\s*"input"\s*:\s*"')
 _HIGH: Final = r"\\u[dD][89abAB][0-9a-fA-F]{2}"
@@ -27,6 +29,11 @@ _decode = msgspec.json.Decoder(str).decode
 def wrapped(text: str) -> str:
     """Free text as the arguments of such a call."""
     return msgspec.json.encode({MEMBER: text}).decode()
+
+
+def escaped(piece: str) -> str:
+    """A piece of free text as it stands between `OPENING` and `CLOSING`."""
+    return msgspec.json.encode(piece).decode()[1:-1]
 
 
 def unwrapped(arguments: str) -> str:

@@ -66,9 +66,20 @@ class FunctionCallItem(Struct, frozen=True, tag_field="type", tag="function_call
     call_id: str = ""
     name: str = ""
     arguments: str = ""
+    status: str | None = None
 
 
-OutputItem: TypeAlias = MessageItem | ReasoningItem | FunctionCallItem
+class CustomToolCallItem(Struct, frozen=True, tag_field="type", tag="custom_tool_call"):
+    """A call of a tool that takes plain text, `input`."""
+
+    id: str | None = None
+    call_id: str = ""
+    name: str = ""
+    input: str = ""
+    status: str | None = None
+
+
+OutputItem: TypeAlias = MessageItem | ReasoningItem | FunctionCallItem | CustomToolCallItem
 
 # --- the response --------------------------------------------------------------------------------
 
@@ -207,6 +218,19 @@ class FunctionCallArgumentsDone(
     pass
 
 
+class CustomToolCallInputDelta(
+    Struct, frozen=True, tag_field="type", tag="response.custom_tool_call_input.delta"
+):
+    output_index: int
+    delta: str = ""
+
+
+class CustomToolCallInputDone(
+    Struct, frozen=True, tag_field="type", tag="response.custom_tool_call_input.done"
+):
+    pass
+
+
 class SummaryPartAdded(Struct, frozen=True, tag_field="type", tag="response.reasoning_summary_part.added"):
     pass
 
@@ -262,6 +286,8 @@ StreamEvent: TypeAlias = (
     | RefusalDone
     | FunctionCallArgumentsDelta
     | FunctionCallArgumentsDone
+    | CustomToolCallInputDelta
+    | CustomToolCallInputDone
     | SummaryPartAdded
     | SummaryPartDone
     | SummaryTextDelta
@@ -286,7 +312,7 @@ _kind_decoder = msgspec.json.Decoder(_Kind)
 decode_response = msgspec.json.Decoder(Response).decode
 
 _EVENTS: Final = frozenset(each.__struct_config__.tag for each in get_args(StreamEvent))
-_ITEMS: Final = frozenset({"message", "reasoning", "function_call"})
+_ITEMS: Final = frozenset(each.__struct_config__.tag for each in get_args(OutputItem))
 _PARTS: Final = frozenset({"output_text", "refusal"})
 
 
