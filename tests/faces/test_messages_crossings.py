@@ -297,12 +297,6 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("chat", {"top_k": 5}, "unsupported_parameter", "top_k"),
     ("chat", {"thinking": {"type": "perhaps"}}, "invalid_request", "thinking.type"),
     ("chat", {"output_config": {"effort": 3}}, "invalid_request", "output_config.effort"),
-    ("chat", {"system": "Be brief", "messages": [
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "get_time", "input": {}}]},
-        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [
-            {"type": "image", "source": {"type": "url", "url": "https://a.b/c.png"}}]}]}]},
-     "unsupported_content_type", "messages[2]"),
     ("messages", {"temperature": 0.5, "thinking": {"type": "enabled", "budget_tokens": 1024}},
      "unsupported_parameter", "temperature"),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from trio_agent.providers.contract import NamedTool, Options, ProviderRequest, R
 from trio_agent.providers.openai_compatible import CHAT_COMPLETIONS
 from trio_agent.providers.openai_encode import check, encode
 from trio_agent.providers.openai_quirks import Quirks
+from trio_agent.providers.openai_result_images import MOVED
 from trio_agent.providers.presets import (
     GEMINI,
     MISTRAL,
@@ -467,7 +468,7 @@ def test_reasoning_of_another_wire_is_not_sent(data: str) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        message("tool", ToolResult("call_a", (Image("https://x.test/a.png"),))),
+        message("tool", Image("https://x.test/a.png")),
         message("assistant", Image("https://x.test/a.png")),
         message("system", Image("https://x.test/a.png")),
     ],
@@ -477,6 +478,74 @@ def test_an_image_where_the_wire_takes_none_is_refused(given: Message) -> None:
     with pytest.raises(AgentError) as caught:
         body_of(message("user", "Hi"), given)
     assert (caught.value.status, caught.value.param) == (400, "messages[1]")
+
+
+A_PNG, B_PNG = "https://x.test/a.png", "data:image/png;base64,AA"
+LOOKED = message("assistant", ToolCall("call_a", "look", "{}"), ToolCall("call_b", "look", "{}"))
+A_RESULT = ToolResult("call_a", (Text("A:"), Image(A_PNG, "low"), Image(B_PNG, cache_control=CACHE)))
+B_RESULT = ToolResult("call_b", (Image(B_PNG),), is_error=True)
+
+
+def shown(*parts: str | dict[str, Any]) -> dict[str, Any]:
+    """A message of the user's: ids stand for the lines that name a call."""
+    names = {call_id: f"Result of the tool call {call_id}, as an image:" for call_id in ("call_a", "call_b")}
+    content = [
+        {"type": "text", "text": names.get(part, part)}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": part}
+        for part in parts
+    ]
+    return {"role": "user", "content": content}
+
+
+RESULTS = [
+    {"role": "tool", "tool_call_id": "call_a", "content": f"A:\n{MOVED}\n{MOVED}"},
+    {"role": "tool", "tool_call_id": "call_b", "content": f"Error: {MOVED}"},
+]
+PICTURES = ("call_a", {"url": A_PNG, "detail": "low"}, {"url": B_PNG}, "call_b", {"url": B_PNG})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([message("tool", A_RESULT, B_RESULT)], [*RESULTS, shown(*PICTURES)]),
+        ([message("tool", A_RESULT), message("tool", B_RESULT)], [*RESULTS, shown(*PICTURES)]),
+        (
+            [message("tool", A_RESULT, B_RESULT), message("user", "And?")],
+            [*RESULTS, shown(*PICTURES, "And?")],
+        ),
+        ([message("user", A_RESULT, B_RESULT, Text("And?"))], [*RESULTS, shown(*PICTURES, "And?")]),
+        (
+            [message("tool", A_RESULT, B_RESULT), message("system", "S"), message("user", "And?")],
+            [
+                *RESULTS,
+                shown(*PICTURES),
+                {"role": "system", "content": "S"},
+                {"role": "user", "content": "And?"},
+            ],
+        ),
+    ],
+    ids=["at the end", "a message each", "the user speaks next", "in one message", "the system does"],
+)
+def test_the_user_shows_the_images_of_tool_results(
+    given: list[Message], expected: list[dict[str, Any]]
+) -> None:
+    """Behind all results of the answer, each under its call; the result says where its image is."""
+    messages = body_of(message("user", "Hi"), LOOKED, *given)["messages"]
+    assert messages[2:] == expected
+
+
+def test_a_cached_result_with_an_image_keeps_its_marker_once() -> None:
+    """Where markers are known, it stays on the result."""
+    sent = body_of(LOOKED, message("tool", A_RESULT, B_RESULT), quirks=OPENROUTER.quirks)["messages"]
+    marked = [part for each in sent[1:] for part in each["content"] if "cache_control" in part]
+    assert marked == [{"type": "text", "text": MOVED, "cache_control": CACHE}]
+
+
+def test_an_images_call_is_named_as_the_server_knows_it() -> None:
+    """Also where the server takes ids of its own form only."""
+    sent = body_of(LOOKED, message("tool", B_RESULT), quirks=MISTRAL.quirks)["messages"]
+    assert f"tool call {sent[1]['tool_call_id']}," in sent[2]["content"][0]["text"]
 
 
 ID_FORMS = [(MISTRAL.quirks, r"[a-zA-Z0-9]{9}"), (OPENAI.quirks, r".{1,40}"), (PLAIN, r".+")]

@@ -180,17 +180,17 @@ async def test_what_says_nothing_is_a_sign_of_life() -> None:
         assert await anext(batches) == []
 
 
-async def test_an_image_that_a_tool_returned_in_the_turn_is_refused_and_not_dropped() -> None:
-    """The wire has no place for it; the model would otherwise answer as if it had seen it."""
+async def test_an_image_that_a_tool_returned_in_the_turn_reaches_the_model() -> None:
+    """The wire has no place for it in the result; the model would otherwise answer as if it had seen it."""
     messages = (
         Message("assistant", (ToolCall("a", "look", "{}"),)),
         Message("tool", (ToolResult("a", (Image("https://x.test/a.png"),)),)),
     )
     async with serving(hello) as (provider, upstream):
-        with pytest.raises(UpstreamError) as caught:
-            await provider.complete(ProviderRequest(model="m", messages=messages))
-    assert (caught.value.failure.kind, caught.value.failure.code) == ("rejected", "unsupported_content_type")
-    assert upstream.requests == []
+        await provider.complete(ProviderRequest(model="m", messages=messages))
+    (request,) = upstream.requests
+    assert [each["role"] for each in request.json()["messages"]] == ["assistant", "tool", "user"]
+    assert b"https://x.test/a.png" in request.body
 
 
 async def test_a_server_that_does_not_stream() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,7 @@ from msgspec import Raw
 from trio_agent.errors import AgentError
 from trio_agent.providers.contract import NamedTool, Options, ProviderRequest, ResponseFormat, refuse
 from trio_agent.providers.openai_quirks import LABELS, Quirks
+from trio_agent.providers.openai_result_images import shown_by_the_user
 from trio_agent.statemachine.conversation import (
     Image,
     Message,
@@ -87,18 +89,11 @@ def _goes_without(name: str, options: Options) -> bool:
 
 
 def _check_message(message: Message, path: str, provider: str) -> None:
-    for result in message.tool_results:
-        if any(isinstance(part, Image) for part in result.content):
-            raise AgentError(
-                "unsupported_content_type",
-                f"Provider {provider!r} takes no images in tool results. "
-                "Send the image in a user message, or choose another model.",
-                param=path,
-            )
     if message.role != "user" and any(isinstance(part, Image) for part in message.parts):
         raise AgentError(
             "unsupported_content_type",
-            f"Provider {provider!r} takes images in user messages only, not from {message.role!r}.",
+            f"Provider {provider!r} takes images in user messages and tool results only, "
+            f"not from {message.role!r}.",
             param=path,
         )
 
@@ -110,7 +105,8 @@ def encode(request: ProviderRequest, quirks: Quirks) -> bytes:
     if options.extra_wire == "chat" and options.extra:
         body |= {name: value for name, value in options.extra.items() if name not in _OURS}
     body["model"] = request.model
-    body["messages"] = [wired for message in request.messages for wired in _messages(message, quirks)]
+    conversation = shown_by_the_user(request.messages, partial(wire_id, quirks=quirks))
+    body["messages"] = [wired for message in conversation for wired in _messages(message, quirks)]
     body |= _options(options, quirks)
     tools = request.tools
     if options.tool_choice == "none" and not quirks.tool_choice:
