@@ -26,7 +26,7 @@ def shown_by_the_user(messages: Sequence[Message], wire_id: Callable[[str], str]
     held: list[Part] = []
     for message in messages:
         results = tuple(_in_words(result) for result in message.tool_results)
-        rest = [part for part in message.parts if not isinstance(part, ToolResult)]
+        rest: list[Part] = [part for part in message.parts if not isinstance(part, ToolResult)]
         for result in message.tool_results:
             images = [Image(part.url, part.detail) for part in result.content if isinstance(part, Image)]
             if images:
