@@ -57,7 +57,7 @@ WAYS = {
         ModelBehaviorError,
     ),
 }
-pytestmark = pytest.mark.parametrize("way", WAYS)
+each_way = pytest.mark.parametrize("way", WAYS)
 QUIET = RunConfig(tracing_disabled=True)  # traces go to OpenAI
 
 
@@ -99,6 +99,7 @@ async def loop(agent: Agent[None], prompt: Any, streamed: bool) -> Any:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@each_way
 def test_an_agent_writes_a_file(served: Served, way: str, streamed: bool, tmp_path: Path) -> None:
     """The loop: a call, the file, the last words; on the server one turn that waited and went on."""
 
@@ -124,6 +125,7 @@ def test_an_agent_writes_a_file(served: Served, way: str, streamed: bool, tmp_pa
     assert {"host_tool_wait", "resumed"} < set(row["states"])
 
 
+@each_way
 def test_a_conversation_goes_on(served: Served, way: str) -> None:
     """Answers go back as the framework keeps them; `think` refuses a history without its reasoning."""
 
@@ -142,6 +144,28 @@ def test_a_conversation_goes_on(served: Served, way: str) -> None:
     assert first.final_output == second.final_output == "The tool answered: cold in example city"
 
 
+@pytest.mark.parametrize("way", ["responses", "websocket"])
+def test_a_conversation_that_the_server_keeps(served: Served, way: str) -> None:
+    """With the id of the last response the framework sends only what is new."""
+
+    @function_tool
+    def weather(city: str) -> str:
+        """The weather in a city."""
+        return f"cold in {city}"
+
+    async def use(model: Model) -> Any:
+        agent = Agent("watcher", model=model, tools=[weather])
+        first = await Runner.run(agent, "How is it?", run_config=QUIET, auto_previous_response_id=True)
+        after = first.last_response_id
+        second = await Runner.run(agent, "And now?", run_config=QUIET, previous_response_id=after)
+        return first, second
+
+    first, second = run(served, way, use, "think")
+    assert first.final_output == second.final_output == "The tool answered: cold in example city"
+    assert second.raw_responses[0].usage.input_tokens > first.raw_responses[0].usage.input_tokens
+
+
+@each_way
 def test_a_handover(served: Served, way: str) -> None:
     """One agent calls another, and it answers: the framework's own tool has no arguments."""
 
@@ -155,6 +179,7 @@ def test_a_handover(served: Served, way: str) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@each_way
 def test_structured_output(served: Served, way: str, streamed: bool) -> None:
     """A value of the type that was asked for."""
 
@@ -167,6 +192,7 @@ def test_structured_output(served: Served, way: str, streamed: bool) -> None:
 
 @pytest.mark.parametrize(("prompt", "status"), [(UNAVAILABLE, 502), (REJECTED, 400)], ids=["502", "400"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@each_way
 def test_an_upstream_that_fails(served: Served, way: str, prompt: str, status: int, streamed: bool) -> None:
     """The error that stands for the status, streamed or not."""
 
@@ -177,6 +203,7 @@ def test_an_upstream_that_fails(served: Served, way: str, prompt: str, status: i
         run(served, way, use)
 
 
+@each_way
 def test_a_stream_that_breaks(served: Served, way: str) -> None:
     """It raises; a broken answer is not taken for a whole one."""
 

@@ -17,7 +17,7 @@ from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelResponse, ThinkingPart, ToolCallPart
 from pydantic_ai.models import Model
 from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from support.file_agent import (
@@ -68,7 +68,7 @@ FACES = {"chat": chat, "messages": messages, "responses": responses}
 # The framework goes by the name to know what a model can do. Over Responses, one that it does not know gets
 # its reasoning back as text between tags: another history, and so another turn.
 NAMED = {"chat": "demo", "messages": "claude-sonnet-5", "responses": "gpt-5.5"}
-pytestmark = pytest.mark.parametrize("face", FACES)
+each_face = pytest.mark.parametrize("face", FACES)
 
 
 def run(
@@ -105,6 +105,7 @@ def writer(model: Model, folder: Path) -> Agent[None, str]:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@each_face
 def test_an_agent_writes_a_file(served: Served, face: str, streamed: bool, tmp_path: Path) -> None:
     """The loop: a call, the file, the last words; on the server one turn that waited and went on."""
     seen: list[str] = []
@@ -132,6 +133,7 @@ def test_an_agent_writes_a_file(served: Served, face: str, streamed: bool, tmp_p
     assert {"host_tool_wait", "resumed"} < set(row["states"])
 
 
+@each_face
 def test_a_conversation_goes_on(served: Served, face: str) -> None:
     """Answers go back as the framework keeps them; `think` refuses a history without its reasoning."""
 
@@ -154,6 +156,27 @@ def test_a_conversation_goes_on(served: Served, face: str) -> None:
     assert len({part.tool_call_id for part in parts if isinstance(part, ToolCallPart)}) == 2
 
 
+def test_a_conversation_that_the_server_keeps(served: Served) -> None:
+    """With the id of the last response the framework sends only what is new, in the loop and after it."""
+
+    async def use(model: Model) -> list[Any]:
+        settings = OpenAIResponsesModelSettings(openai_previous_response_id="auto")
+        agent: Agent[None, str] = Agent(model, model_settings=settings)
+
+        @agent.tool_plain
+        def weather(city: str) -> str:
+            """The weather in a city."""
+            return f"cold in {city}"
+
+        first = await agent.run("How is it?")
+        return [first, await agent.run("And now?", message_history=first.all_messages())]
+
+    first, second = run(served, "responses", use, "think")
+    assert first.output == second.output == "The tool answered: cold in example city"
+    assert second.usage.input_tokens > first.usage.input_tokens
+
+
+@each_face
 def test_parallel_calls(served: Served, face: str) -> None:
     """Two calls in one answer, each with its own result."""
 
@@ -177,6 +200,7 @@ def test_parallel_calls(served: Served, face: str) -> None:
 
 @pytest.mark.parametrize("mode", [ToolOutput, NativeOutput], ids=["by a tool", "by a schema"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@each_face
 def test_structured_output(served: Served, face: str, mode: Any, streamed: bool) -> None:
     """A value of the type that was asked for, by either way that the framework has."""
 
@@ -192,6 +216,7 @@ def test_structured_output(served: Served, face: str, mode: Any, streamed: bool)
 
 @pytest.mark.parametrize(("prompt", "status"), [(UNAVAILABLE, 502), (REJECTED, 400)], ids=["502", "400"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@each_face
 def test_an_upstream_that_fails(served: Served, face: str, prompt: str, status: int, streamed: bool) -> None:
     """The framework's own error with the true status, streamed or not."""
 
@@ -208,6 +233,7 @@ def test_an_upstream_that_fails(served: Served, face: str, prompt: str, status: 
     assert caught.value.status_code == status
 
 
+@each_face
 def test_a_stream_that_breaks(served: Served, face: str) -> None:
     """It raises after the first words; a broken answer is not taken for a whole one."""
     words: list[str] = []
@@ -223,6 +249,7 @@ def test_a_stream_that_breaks(served: Served, face: str) -> None:
     assert words[:1] == ["It "]
 
 
+@each_face
 def test_a_failure_after_the_result_is_repeated(served: Served, face: str, tmp_path: Path) -> None:
     """The SDK under it repeats the request with the results, and the same turn goes on."""
     result = run(

@@ -149,6 +149,7 @@ def _run(
         "the file", path.read_text() if path.exists() else None, GREETING if plan.writes else None
     )
     findings.expect_in("its output", plan.says, _readable(ended))
+    findings.expect_in("its log", agent.shows, ended.errors)
     rows = turns(served, model)
     outcomes = [(row["outcome"], row["reason"]) for row in rows]
     if plan.writes:

@@ -50,7 +50,7 @@ class Agent:
     `install` gives its executable. `write` is the call of its own tool that writes a text into a file;
     `known` has that call for models that it knows by name and gives other tools. `repeats_cut`: it asks
     again when an answer breaks off. `gives_up`: it stops asking an upstream that stays broken; one that does
-    not is ended.
+    not is ended. `shows` is in its log when it speaks to the server as it was told to.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Agent:
     known: Mapping[str, Callable[[Path, str], Mapping[str, Any]]] = field(default_factory=dict)
     repeats_cut: bool = True
     gives_up: bool = True
+    shows: str = ""
 
 
 def _bare(home: Path, **more: str) -> dict[str, str]:
@@ -163,6 +164,7 @@ def _start_codex(websockets: str) -> Callable[[Path], Start]:
     def configured(program: Path) -> Start:
         def start(place: Place, model: str) -> Launch:
             env = _bare(place.home, CODEX_HOME=str(place.home / "codex"), LAB_KEY=KEY)
+            env["RUST_LOG"] = "codex_otel=info"
             folder = Path(env["CODEX_HOME"])
             folder.mkdir(exist_ok=True)
             (folder / "config.toml").write_text(_shown("codex.toml", place, model))
@@ -213,8 +215,12 @@ AGENTS = [
             _start_codex(websockets),
             _write_codex,
             known={"gpt-5.5": _patch_codex, "gpt-6-astra": _program_codex},
+            shows=shows,
         )
-        for name, websockets in (("codex", "false"), ("codex-websocket", "true"))
+        for name, websockets, shows in (
+            ("codex", "false", "codex.api_request"),
+            ("codex-websocket", "true", "codex.websocket_request"),
+        )
     ),
     Agent(
         "opencode",
