@@ -38,6 +38,14 @@ async def test_a_stored_response_is_read_and_gone_on_from_anywhere(autojump_cloc
             assert error["error"]["code"] == "previous_response_not_found"
 
 
+async def test_a_store_that_takes_its_time_changes_nothing(autojump_clock: MockClock) -> None:
+    """When an answer was whole is one time, told and kept, though it is told later."""
+    async with chat_app() as app, connected(app) as socket:
+        app.store.delay = 2.0
+        first = await socket.ask()
+        assert (await get(app, first["id"])).json() == first
+
+
 async def test_what_is_not_stored_leaves_nothing(autojump_clock: MockClock) -> None:
     """Neither a response nor a log; nor does a warm-up."""
     async with chat_app() as app, connected(app) as socket:

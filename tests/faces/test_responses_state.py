@@ -36,6 +36,18 @@ async def test_a_response_reads_as_it_was_answered(
         check_response(body)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_store_that_takes_its_time_changes_nothing(
+    autojump_clock: trio.abc.Clock, stream: bool
+) -> None:
+    """When an answer was whole is one time, told and kept, though it is told later."""
+    async with state(says("Hello")) as server:
+        server.store.delay = 2.0
+        made = await server.create(stream=stream)
+        body = response_of(made.body) if stream else made.json()
+        assert await server.shown(body["id"]) == body
+
+
 async def test_what_is_not_stored_is_not_found(autojump_clock: trio.abc.Clock) -> None:
     """With `store: false` there is neither a response nor an item, a log or a word of it."""
     async with state(says("Hello")) as server:

@@ -7,6 +7,8 @@ its own, and whoever asks for it reads its log.
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from msgspec import Struct
 
@@ -71,7 +73,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
         with LogReader(agent.logs, log, 0) as reader:
             await _tell_of_background(style, log, reader, send)
         return
-    sink = make_sink(style, send, lambda: log.ended_at or context.ended_at())
+    sink = make_sink(style, send, partial(ended, log, context))
     await agent.run(begun.admitted, context.sink(sink) if own else sink, keeper, log=log, context=context)
 
 
@@ -127,6 +129,11 @@ async def _tell_of_background(style: Style, log: LiveLog | None, reader: LogRead
     output = Output(style.head, streamed=False)
     output.open()
     await send_json(send, 200, encode(output.body()), style.headers)
+
+
+def ended(log: LiveLog, context: TurnContext) -> float:
+    """When a stored response ended, in seconds since the epoch: the same whoever is told, and whenever."""
+    return context.ended_at() if log.ended_at is None else log.ended_at
 
 
 def _is_our_own(request: Parsed) -> bool:

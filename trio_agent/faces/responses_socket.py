@@ -11,6 +11,7 @@ Open Responses, "WebSocket Transport", is the source of these rules.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -22,7 +23,7 @@ from trio_agent.agent import Agent
 from trio_agent.errors import AgentError, error_of
 from trio_agent.faces.answer import Headers, error_headers, error_members
 from trio_agent.faces.request import Incoming, RawBody
-from trio_agent.faces.responses import begin, taken_in
+from trio_agent.faces.responses import begin, ended, taken_in
 from trio_agent.faces.responses_chain import Chain
 from trio_agent.faces.responses_head import PREFIX, head_of
 from trio_agent.faces.responses_keeper import ResponseKeeper
@@ -217,8 +218,8 @@ async def _run(
     response_id = context.world.new_id(PREFIX)
     begun = await begin(agent, incoming, request, response_id, own=True, before=before, over_socket=True)
     asked, style = begun.decoded, begun.style
-    sink = _SocketSink(socket, style.head, style.headers, context.ended_at, request.body.stream_id)
     if not asked.asked.store:
+        sink = _SocketSink(socket, style.head, style.headers, context.ended_at, request.body.stream_id)
         await agent.run(begun.admitted, context.sink(sink))
         if sink.whole:
             said = (*asked.own_messages, *begun.admitted.turn.answered)
@@ -227,6 +228,9 @@ async def _run(
     log = agent.logs.open(response_id, owner=incoming.owner, face=FACE)
     log.begin(msgspec.json.encode(style), context.started_at)
     keeper = ResponseKeeper(style.head, asked if before is None else _standing_alone(asked), log)
+    # The time that is kept, and not the one at which it is told.
+    ended_at = partial(ended, log, context)
+    sink = _SocketSink(socket, style.head, style.headers, ended_at, request.body.stream_id)
     await agent.run(begun.admitted, context.sink(sink), keeper, log=log, context=context)
     return sink.whole
 
