@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from responses_app import PATH, TIME, WEATHER, check_response, response_of
+from responses_app import PATH, TIME, WEATHER, check_response, events, response_of
 from responses_state_app import State, state
 
 from trio_agent.testing import calls, fails, pause, reasoning, says, text
@@ -315,3 +315,56 @@ async def test_a_stream_that_is_being_made_can_be_joined(autojump_clock: trio.ab
             nursery.start_soon(join)
         assert answers[0].body == answers[1].body
         assert len(server.provider.calls) == 1
+
+
+# --- clients that leave ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_cancels_its_response(
+    autojump_clock: trio.abc.Clock, stream: bool
+) -> None:
+    """One that was streamed can be read as cancelled, with what there was; the other one's id nobody knows."""
+    async with state(SLOW) as server:
+        with trio.move_on_after(3):
+            await server.create(stream=stream)
+        assert server.store.only.reason == "client_disconnected"
+        if not stream:
+            assert not (server.store.answers | server.store.logs | server.store.entries)
+            return
+        (name,) = server.store.answers
+        left = await server.shown(name)
+        assert (left["status"], left["error"]) == ("cancelled", None)
+        assert [item["status"] for item in left["output"]] == ["incomplete"]
+        assert left["output"][0]["content"][0]["text"] == "Hel"
+        check_response(left)
+        tail = events((await server.get(f"{PATH}/{name}?stream=true")).body)[-1]
+        assert (tail["type"], tail["response"]) == ("response.failed", left)
+
+
+async def clock() -> str:
+    """The time."""
+    return "noon"
+
+
+@pytest.mark.parametrize("held", ["previous_response_id", "conversation"])
+async def test_tools_of_both_sides_go_on(autojump_clock: trio.abc.Clock, held: str) -> None:
+    """In one breath: the server's ran at once and is in the history; the turn goes on with the other's result."""
+    script = calls("clock", ("weather", {"city": "Rome"}))
+    async with state(script, says("Sunny at noon"), says("Bye"), tools=[clock]) as server:
+        named: dict[str, Any] = {}
+        if held == "conversation":
+            named = {held: (await server.post("/v1/conversations", {})).json()["id"]}
+        first = await server.create("Weather?", tools=[WEATHER], **named)
+        assert [item["type"] for item in first.json()["output"]] == ["function_call", "mcp_call"]
+        result = {"type": "function_call_output", "call_id": "call_weather", "output": "4 C"}
+        if held != "conversation":
+            named = {held: first.json()["id"]}
+        second = await server.create([result], tools=[WEATHER], **named)
+        assert second.headers["x-turn-id"] == first.headers["x-turn-id"]
+        if held != "conversation":
+            named = {held: second.json()["id"]}
+        await server.made("Thanks", tools=[WEATHER], **named)
+        sent = server.provider.calls[-1].request.messages
+        assert [message.role for message in sent] == ["user", "assistant", "tool", "assistant", "user"]
+        assert [result.text for result in sent[2].tool_results] == ["noon", "4 C"]
