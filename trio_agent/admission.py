@@ -19,7 +19,7 @@ from trio_agent.errors import AgentError
 from trio_agent.planning import Choice, Plan, Planner
 from trio_agent.providers.contract import Provider, ProviderRequest
 from trio_agent.statemachine import SnapshotError, Turn
-from trio_agent.statemachine.conversation import without_foreign_reasoning
+from trio_agent.statemachine.conversation import Message, without_foreign_reasoning
 from trio_agent.statemachine.events import Begin, Resume
 from trio_agent.store.contract import ParkRow, StateAt, Store, StoreError, TurnRow
 from trio_agent.turn.context import TurnContext
@@ -29,7 +29,7 @@ from trio_agent.turn.journal import Journal
 from trio_agent.turn.keeper import Keeper, Together
 from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.request import TurnRequest
-from trio_agent.turn.session import SessionKeeper, continued, newest_branch, place_of
+from trio_agent.turn.session import SessionKeeper, continued, newest_branch, session_keeper
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools, ToolBox
 
@@ -47,7 +47,8 @@ class Admitted(Struct, frozen=True):
 
     `model` is the name to show the client, `notes` what was left out or repaired, `hidden` the server-side
     tools that the caller's own tools hide, `ignored` the fields of the request that no wire in question has.
-    `turn` is the machine: what was said is in it, once it has run.
+    `turn` is the machine: what was said is in it, once it has run. `before` is what its session
+    had said, where the request goes on from that.
     """
 
     turn: Turn
@@ -58,6 +59,7 @@ class Admitted(Struct, frozen=True):
     ignored: tuple[str, ...]
     first: Begin | Resume
     make_driver: MakeDriver
+    before: tuple[Message, ...] = ()
 
 
 class Admission:
@@ -97,9 +99,12 @@ class Admission:
             raise _out_of_reach(error) from None
         whole = continued(request, newest)
         try:
-            return await self._admit(whole.request, host, context, full=full)
+            admitted = await self._admit(whole.request, host, context, full=full)
         except AgentError as error:
             raise whole.in_own_words(error) from None
+        if whole.branch:
+            admitted = msgspec.structs.replace(admitted, before=whole.branch)
+        return admitted
 
     async def _admit(
         self, request: TurnRequest, host: HostTools | None, context: TurnContext, *, full: bool
@@ -123,24 +128,14 @@ class Admission:
             raise
         try:
             # Before a park is taken: a store that fails here has taken nothing.
-            keeper = await self._session_keeper(plan, host, context)
+            # A host that waits has run its tools before it is given the end of the answer.
+            hidden = plan.server_tools if host is None else (*plan.server_tools, *plan.host_tools)
+            keeper = await session_keeper(request, hidden, self._store, context.world.now)
             admitted = await self._resume(plan, context) if host is None else None
             admitted = admitted or await self._begin(plan, host, context)
         except StoreError as error:
             raise _out_of_reach(error) from None
         return admitted if keeper is None else _kept_by(keeper, admitted)
-
-    async def _session_keeper(
-        self, plan: Plan, host: HostTools | None, context: TurnContext
-    ) -> SessionKeeper | None:
-        """What adds the turn to its session's transcript, if it has a session and may be kept."""
-        request = plan.request
-        if request.session_id is None or not request.keep:
-            return None
-        # A host that waits has run its tools before it is given the end of the answer.
-        hidden = plan.server_tools if host is None else (*plan.server_tools, *plan.host_tools)
-        place = await place_of(request, request.session_id, frozenset(hidden), self._store)
-        return SessionKeeper(place, context.world.now)
 
     def shown_model(self, request: TurnRequest) -> str:
         """The name to show the client of the model that a request asks for.

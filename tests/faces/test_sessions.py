@@ -322,3 +322,18 @@ async def test_what_is_not_to_be_stored_is_not(
         assert answer.status == 200
         assert app.requests[-1].messages[0].text == "One"
         assert len((await session(app)).json()["messages"]) == 2
+
+
+async def test_a_response_that_went_on_can_be_gone_on_from(autojump_clock: trio.abc.Clock) -> None:
+    """By its id: what the session had said before it belongs to it, results of its calls resume its turn."""
+    tools = TOOLS["responses"]
+    async with chat_app(api_key=KEY) as app:
+        await ask(app, "chat", "One", headers=ON)
+        first = await ask(app, "responses", "How is it?", headers=ON, model="think", tools=tools)
+        results = RESULTS["responses"](call_of("responses", first))
+        chained = {"model": "think", "tools": tools, "previous_response_id": first.json()["id"]}
+        second = await app.ask(chained | results, MINE, path=PATHS["responses"])
+        assert second.headers["x-turn-id"] == first.headers["x-turn-id"]
+        await trio.sleep(1)
+        (branch,) = (await session(app)).json()["branches"]
+        assert len(branch["turn_ids"]) == 2

@@ -29,6 +29,7 @@ from trio_agent.faces.responses_sinks import ResumedStream, Style, decode_style,
 from trio_agent.statemachine import effects as fx
 from trio_agent.store.contract import StoreError
 from trio_agent.turn.context import TurnContext
+from trio_agent.turn.transcript import instructions
 from trio_agent.wire.responses_events import encode
 
 _FAILED = (fx.Reject, fx.SendError)
@@ -197,6 +198,9 @@ async def _begin(
         admitted = await agent.admit(turn, context=context)
     except AgentError as error:
         raise in_the_clients_words(error, asked.places, whole="input") from None
+    # What the session had said is part of what a later request goes on from; its instructions never are.
+    said = admitted.before[instructions(admitted.before) :]
+    asked = msgspec.structs.replace(asked, own_messages=(*said, *asked.own_messages))
     headers = turn_headers(admitted.turn_id, [*asked.ignored, *admitted.ignored, *admitted.hidden])
     head = head_of(asked.asked, admitted.model, incoming, server, response_id=response_id)
     return Begun(admitted, asked, Style(head, headers, asked.request.stream or over_socket))

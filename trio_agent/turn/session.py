@@ -99,19 +99,28 @@ class SessionKeeper:
         pass
 
 
+async def session_keeper(
+    request: TurnRequest, hidden: Collection[str], store: KeptStore, now: Callable[[], float]
+) -> SessionKeeper | None:
+    """What adds a turn to its session's transcript, if it has a session and may be kept. See `place_of`."""
+    if request.session_id is None or not request.keep:
+        return None
+    return SessionKeeper(await place_of(request, request.session_id, frozenset(hidden), store), now)
+
+
 class Continued(Struct, frozen=True):
-    """A request with its session's newest branch in it: `count` messages, from number `first` on."""
+    """A request with its session's newest branch in it, from message number `first` on."""
 
     request: TurnRequest
     first: int = 0
-    count: int = 0
+    branch: tuple[Message, ...] = ()
 
     def in_own_words(self, error: AgentError) -> AgentError:
         """The error with its place as it is in the request that came, where it names a message."""
         found = _PLACE.fullmatch(error.param or "")
         if found is None or int(found[1]) < self.first:
             return error
-        at = int(found[1]) - self.count
+        at = int(found[1]) - len(self.branch)
         place = f"messages[{at}]{found[2]}" if at >= self.first else CONTINUE_HEADER
         error.message = error.message.replace(str(error.param), place)
         error.param = place
@@ -143,7 +152,7 @@ def continued(request: TurnRequest, newest: bytes | None) -> Continued:
     if first:
         branch = branch[instructions(branch) :]
     messages = (*request.messages[:first], *branch, *request.messages[first:])
-    return Continued(msgspec.structs.replace(request, messages=messages), first, len(branch))
+    return Continued(msgspec.structs.replace(request, messages=messages), first, branch)
 
 
-__all__ = ["CONTINUE_HEADER", "Continued", "Place", "SessionKeeper", "continued", "newest_branch", "place_of"]
+__all__ = ["CONTINUE_HEADER", "Continued", "SessionKeeper", "continued", "newest_branch", "session_keeper"]
