@@ -174,13 +174,15 @@ ROUNDS = script(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_tool_runner(client: anthropic.Anthropic, calls: Calls, stream: bool) -> None:
-    """The SDK's agent loop: parallel calls, a failing tool, two rounds; no threads once it is told so."""
+    """The SDK's agent loop: parallel calls, a failing tool, two rounds; each sends only what is new."""
     runner = client.beta.messages.tool_runner(**ask(ROUNDS), tools=[add, broken], stream=stream)
     final = runner.until_done()
     assert final.content[-1].text == "The tool answered: 7"  # type: ignore[union-attr]
-    threads = [body.get("thread") for body in calls.bodies]
-    assert threads == [{"type": "create"}, None, None, None]
-    results = calls.bodies[2]["messages"][-1]["content"]
+    kinds = [body["thread"]["type"] for body in calls.bodies]
+    assert kinds == ["create", "continue", "continue"]
+    assert [len(body["messages"]) for body in calls.bodies] == [1, 1, 1]
+    assert ["tools" in body for body in calls.bodies] == [True, False, False]
+    results = calls.bodies[1]["messages"][-1]["content"]
     assert [result.get("is_error", False) for result in results] == [False, True]
 
 

@@ -116,7 +116,7 @@ REFUSED = [
     ({"messages": []}, "messages"),
     ({"model": "dmeo"}, "model"),
     ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages[0].content[0]"),
-    ({"thread": {"type": "create"}}, "thread"),
+    ({"thread": {"type": "fork"}}, "thread.type"),
 ]
 
 

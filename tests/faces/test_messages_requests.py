@@ -292,8 +292,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"thinking": "hard"}, "invalid_request", "thinking"),
     ({"thinking": {"type": "perhaps"}}, "invalid_request", "thinking.type"),
     ({"compaction": {"type": "summarize"}}, "unsupported_parameter", "compaction"),
-    ({"thread": {"type": "create"}}, "unsupported_parameter", "thread"),
-    ({"thread": {"type": "continue", "previous_message_id": "m"}}, "unsupported_parameter", "thread"),
+    ({"thread": {"type": "fork"}}, "invalid_request", "thread.type"),
+    ({"thread": "create"}, "invalid_request", "thread"),
+    ({"thread": {}}, "invalid_request", "thread"),
+    ({"thread": {"type": "continue"}}, "invalid_request", "thread.previous_message_id"),
+    ({"thread": {"type": "continue", "previous_message_id": 1}}, "invalid_request",
+     "thread.previous_message_id"),
     ({"routing_hint": {"role": "poet"}, "model": None}, "unknown_role", "routing_hint.role"),
 ]  # fmt: skip
 
@@ -316,13 +320,6 @@ async def test_what_cannot_be_honoured_is_refused_by_name(
         assert error["message"]
         assert answer.headers["x-should-retry"] == "false"
         assert (app.requests, app.store.turns) == ([], {})
-
-
-async def test_message_threads_are_refused_in_the_words_that_sdks_know() -> None:
-    """The code upon which they send whole histories from then on."""
-    async with chat_app() as app:
-        answer = await say(app, thread={"type": "create"})
-    assert answer.error["details"] == {"error_code": "thread_unsupported_request"}
 
 
 PLACES = [

@@ -9,7 +9,7 @@ import pytest
 from replay.test_replay_recorded import TOOLS, ask, calls, hello, kinds, plays, recorded
 
 from trio_agent.recording.codec import load
-from trio_agent.recording.format import Found, Recording
+from trio_agent.recording.format import Embedded, Found, Recording
 from trio_agent.testing import Client
 from trio_agent.testing import client as client_of
 
@@ -66,4 +66,22 @@ async def test_no_more_is_written_down_than_is_used(tmp_path: Path) -> None:
             await say(client, {"x-client-session-id": "s"})
     for recording in all_of(tmp_path):
         assert "found" not in kinds(recording)
+        await plays(recording)
+
+
+async def test_a_thread_that_goes_on(tmp_path: Path) -> None:
+    """The server asks for the turn with all that it keeps: that is what is written down, and plays again."""
+    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+    async with recorded(tmp_path, hello) as agent:
+        client = client_of(agent, api_key=KEY)
+        first = await client.ask({**body, "thread": {"type": "create"}}, path="/v1/messages")
+        thread = {"type": "continue", "previous_message_id": first.json()["id"]}
+        second = await client.ask({**body, "thread": thread}, path="/v1/messages")
+        assert second.status == 200, second.text
+    begins, goes_on = all_of(tmp_path)
+    assert "request" in kinds(begins)
+    line = goes_on.entries[0]
+    assert isinstance(line, Embedded)
+    assert [message["role"] for message in line.request["messages"]] == ["user", "assistant", "user"]
+    for recording in (begins, goes_on):
         await plays(recording)

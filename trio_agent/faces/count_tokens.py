@@ -7,7 +7,7 @@ import msgspec
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.faces.answer import Send, ignored_header, send_json
-from trio_agent.faces.messages import decoded_request
+from trio_agent.faces.messages_threads import taken_in
 from trio_agent.faces.places import in_the_clients_words
 from trio_agent.faces.request import Incoming
 
@@ -18,7 +18,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     Raises:
         AgentError: nothing has been sent; it is the answer.
     """
-    decoded = decoded_request(incoming, agent.config.server, counting=True)
+    decoded = await taken_in(agent, incoming, counting=True)
     try:
         count = await agent.count_tokens(decoded.request)
     except AgentError as error:

@@ -24,7 +24,7 @@ from trio_agent.faces.responses_kept import (
     decode_response,
     made_for,
 )
-from trio_agent.faces.responses_request import History, Parsed, resolved, unknown_response
+from trio_agent.faces.responses_request import FACE, History, Parsed, resolved, unknown_response
 from trio_agent.statemachine.conversation import Message
 from trio_agent.store.contract import StoreError
 from trio_agent.store.kept import AnswerRow, MissingAnswer
@@ -85,6 +85,8 @@ async def _chain(agent: Agent, owner: str, last: str) -> list[AnswerRow]:
     except MissingAnswer as missing:
         raise unknown_response(missing.id) from None
     for answer in chain:
+        if answer.face != FACE:
+            raise unknown_response(answer.id)
         if answer.status not in _WHOLE:
             raise AgentError(
                 "invalid_request",

@@ -48,6 +48,13 @@ class ChosenTool(Struct):
     disable_parallel_tool_use: bool | None = None
 
 
+class ThreadChoice(Struct):
+    """Whether the server is to keep the conversation, or keeps it under the id of an earlier message."""
+
+    type: Literal["create", "continue"]
+    previous_message_id: str | None = None
+
+
 class MessagesRequest(Struct, kw_only=True):
     """The body of `POST /v1/messages` and, without `max_tokens`, of `/v1/messages/count_tokens`."""
 
@@ -70,7 +77,7 @@ class MessagesRequest(Struct, kw_only=True):
     container: Any = None
     mcp_servers: Any = None
     compaction: Any = None
-    thread: Any = None
+    thread: ThreadChoice | None = None
     routing_hint: RoutingHint | None = None
 
 
@@ -203,6 +210,7 @@ __all__ = [
     "InputMessage",
     "InputTool",
     "MessagesRequest",
+    "ThreadChoice",
     "Tools",
     "conversation",
     "count_parts",
