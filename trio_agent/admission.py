@@ -110,10 +110,14 @@ class Admission:
         self, request: TurnRequest, host: HostTools | None, context: TurnContext, *, full: bool
     ) -> Admitted:
         choice = self._planner.resolve(request)
-        messages, repairs = repaired(request.messages)
+        history = repaired(request.messages)
         try:
             plan = self._planner.plan(
-                request, choice, messages=messages, repairs=repairs, embedded=host is not None
+                request,
+                choice,
+                messages=history.messages,
+                repairs=history.notes,
+                embedded=host is not None,
             )
             if full:
                 raise AgentError(
@@ -123,6 +127,7 @@ class Admission:
                     retry_after=1.0,
                 )
         except AgentError as error:
+            error = history.in_the_clients_numbers(error)
             if error.status in (402, 422, 429):
                 await self._record_refusal(request, choice, error, context)  # noqa: ASYNC120 - who left needs none
             raise

@@ -75,8 +75,13 @@ class TokenCounter:
 
     async def _count(self, request: TurnRequest) -> TokenCount:
         choice = self._planner.resolve(request)
-        messages, repairs = repaired(request.messages)
-        plan = self._planner.plan(request, choice, messages=messages, repairs=repairs, embedded=False)
+        history = repaired(request.messages)
+        try:
+            plan = self._planner.plan(
+                request, choice, messages=history.messages, repairs=history.notes, embedded=False
+            )
+        except AgentError as error:
+            raise history.in_the_clients_numbers(error) from None
         ref = plan.refs[0]
         try:
             said = await reattached(plan.messages, owner=request.owner, store=self._store)

@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai.types.conversations import Conversation, Message
 from openai.types.responses import Response, ResponseFunctionToolCall
-from support.serving import Served, serving
+from support.serving import serving
 
 WEATHER: Any = {
     "type": "function",

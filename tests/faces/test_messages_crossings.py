@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from messages_app import COUNT, PATH, asked, events, message_of, say
-from support.chat_app import ChatApp, chat_app
-from support.upstream import Reply, Upstream, scripted_upstream
+from support.fronted import FIXTURES, in_front_of
 
 from trio_agent.wire.messages_content import UNSIGNED
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "upstream"
 MARK = {"type": "ephemeral"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = [{"name": "get_weather", "description": "W", "input_schema": SCHEMA, "cache_control": MARK},
          {"name": "get_time", "input_schema": {"type": "object"}}]  # fmt: skip
 SIGNATURE = "EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pkiMOYds/+fixture=="
-
-
-@asynccontextmanager
-async def in_front_of(
-    wire: str,
-    *replies: str | bytes | Mapping[str, Any],
-    model: str = "claude-sonnet-4-5",
-    agent: Mapping[str, Any] | None = None,
-    **config: Any,
-) -> AsyncIterator[tuple[ChatApp, Upstream]]:
-    """An application whose provider `lab` speaks `wire`; its upstream gives these answers, one after another.
-
-    An answer is a stream, the name of a captured one, or JSON, with `status` beside it.
-    """
-    left = list(replies)
-
-    async def script(reply: Reply) -> None:
-        answer = left.pop(0)
-        if isinstance(answer, str | bytes):
-            await reply.head()
-            whole = answer if isinstance(answer, bytes) else (FIXTURES / f"{answer}.sse").read_bytes()
-            await reply.chunk(whole)
-            await reply.end()
-        else:
-            status = answer.get("status", 200)
-            await reply.json({name: value for name, value in answer.items() if name != "status"}, status)
-
-    async with scripted_upstream(script) as upstream:
-        module = "anthropic" if wire == "messages" else "chat-completions"
-        settings = {"base_url": upstream.url, "api_key": "k", "models": [model], "max_retries": 0, **config}
-        providers = {"lab": {"module": module, "config": settings}}
-        async with chat_app({"providers": providers, "agent": agent or {}}) as app:
-            yield app, upstream
-
 
 HISTORY: list[dict[str, Any]] = [
     {"role": "user", "content": [{"type": "text", "text": "Where?", "cache_control": MARK},

@@ -67,9 +67,11 @@ REPAIRS: dict[str, tuple[list[Message], list[Message], int]] = {
 def test_a_history_is_repaired(case: str) -> None:
     """Every call comes out answered once, with a note for each thing that was changed."""
     given_, expected, notes = REPAIRS[case]
-    out, said_of_it = repaired(given_)
-    assert out == tuple(expected)
-    assert len(said_of_it) == notes
+    found = repaired(given_)
+    assert found.messages == tuple(expected)
+    assert len(found.notes) == notes
+    for message, (index, parts) in zip(found.messages, found.sources, strict=True):
+        assert tuple(given_[index].parts[part] for part in parts) == (message.parts if parts else ())
 
 
 @pytest.mark.parametrize(
@@ -129,11 +131,36 @@ def results_first(message: Message) -> Message:
 def test_a_repaired_history_has_every_call_answered_once(messages: list[Message]) -> None:
     """Whatever a client sends is refused or comes out in order; a second repair changes nothing."""
     try:
-        out, _ = repaired(messages)
+        out = repaired(messages).messages
     except AgentError:
         return  # the tables say which ones
     assert answered_once(tuple(results_first(message) for message in out))
-    assert repaired(out) == (out, ())
+    again = repaired(out)
+    assert (again.messages, again.notes) == (out, ())
+
+
+PLACES = [
+    # the place in the repaired history, and in what the client sent
+    ("messages[0]", "messages[0]"),
+    ("messages[1].content[0]", "messages[0]"),
+    ("messages[2].content[1]", "messages[1].content[1]"),
+    ("messages[5].content[0].content[2]", "messages[4].content[1].content[2]"),
+    ("messages[6]", "messages[5]"),
+    ("messages[9]", "messages[9]"),
+    ("tools", "tools"),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PLACES)
+def test_a_place_is_counted_in_what_the_client_sent(ours: str, theirs: str) -> None:
+    """A result that was added and one that was dropped move what follows; the error says where it was."""
+    c = ToolCall("c", "read", "{}")
+    rc = ToolResult("c", (Text("1"),))
+    seen = Message("user", (Text("See"), Image("https://x.test/a.png")))
+    sent = [said("", A), seen, said("", c, B), mixed(rc), mixed(rc, RB), user()]
+    found = repaired(sent)
+    error = found.in_the_clients_numbers(AgentError("invalid_request", f"{ours} is bad", param=ours))
+    assert (error.param, error.message) == (theirs, f"{theirs} is bad")
 
 
 def test_the_results_that_a_request_brings() -> None:

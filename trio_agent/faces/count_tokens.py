@@ -8,8 +8,8 @@ from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.faces.answer import Send, ignored_header, send_json
 from trio_agent.faces.messages_threads import taken_in
-from trio_agent.faces.places import in_the_clients_words
 from trio_agent.faces.request import Incoming
+from trio_agent.turn.places import in_the_clients_words
 
 
 async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:

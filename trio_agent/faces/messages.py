@@ -12,9 +12,9 @@ from trio_agent.faces.idempotency import Begun, Key, Once, key_of, through
 from trio_agent.faces.messages_request import FACE, Decoded
 from trio_agent.faces.messages_sinks import Style, make_sink, sink_of
 from trio_agent.faces.messages_threads import ThreadKeeper, taken_in
-from trio_agent.faces.places import in_the_clients_words
 from trio_agent.faces.request import Incoming
 from trio_agent.turn.context import TurnContext
+from trio_agent.turn.places import in_the_clients_words
 
 PREFIX = "msg_"
 

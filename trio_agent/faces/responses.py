@@ -18,7 +18,6 @@ from trio_agent.errors import AgentError, error_of
 from trio_agent.event_log import LiveLog, LogReader
 from trio_agent.faces import idempotency
 from trio_agent.faces.answer import Send, send_json, turn_headers
-from trio_agent.faces.places import in_the_clients_words
 from trio_agent.faces.request import Incoming
 from trio_agent.faces.responses_head import PREFIX, head_of
 from trio_agent.faces.responses_history import look_up, writing_to
@@ -29,6 +28,7 @@ from trio_agent.faces.responses_sinks import ResumedStream, Style, decode_style,
 from trio_agent.statemachine import effects as fx
 from trio_agent.store.contract import StoreError
 from trio_agent.turn.context import TurnContext
+from trio_agent.turn.places import in_the_clients_words
 from trio_agent.turn.transcript import instructions
 from trio_agent.wire.responses_events import encode
 

@@ -18,62 +18,106 @@ from typing import Any
 import msgspec
 
 from trio_agent.errors import AgentError
-from trio_agent.statemachine.conversation import Image, Message, Part, Text, ToolCall, ToolResult
+from trio_agent.statemachine.conversation import Image, Message, Text, ToolCall, ToolResult
+from trio_agent.turn.places import in_the_clients_words
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 INTERRUPTED = "The call was interrupted and has no result."
 
 
-def repaired(messages: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
-    """The history with every call answered exactly once, and notes on what was changed.
+class Repaired(msgspec.Struct, frozen=True):
+    """A history with every call answered exactly once, and notes on what was changed.
+
+    `sources` has, for each message, the number of the client's message that it is, and the numbers of the
+    client's parts; an added message has those of the message whose calls it answers, and no parts.
+    """
+
+    messages: tuple[Message, ...]
+    notes: tuple[str, ...]
+    sources: tuple[tuple[int, tuple[int, ...]], ...]
+
+    def in_the_clients_numbers(self, error: AgentError) -> AgentError:
+        """The error with its place counted in what the client sent, where it names a message of these."""
+        if not self.notes:
+            return error
+        places = tuple(
+            (f"messages[{index}]", tuple(f"messages[{index}].content[{part}]" for part in parts))
+            for index, parts in self.sources
+        )
+        return in_the_clients_words(error, places)
+
+
+def repaired(messages: Sequence[Message]) -> Repaired:
+    """Put a history into order.
 
     Raises:
         AgentError: `invalid_tool_results`, naming the message.
     """
-    out: list[Message] = []
-    notes: list[str] = []
-    open_calls: dict[str, ToolCall] = {}
-    answered: dict[str, ToolResult] = {}
-    interrupted: set[str] = set()
-    for index, message in enumerate(messages):
-        if not message.tool_results:
-            interrupted |= open_calls.keys()
-            _close(open_calls, out, notes)
-            out.append(message)
-            open_calls |= {call.id: call for call in message.tool_calls}
-            continue
-        rest: list[Part] = []
-        for part in message.parts:
-            if not isinstance(part, ToolResult):
-                rest.append(part)
-                continue
-            call_id = part.tool_call_id
-            if call_id in open_calls:
-                del open_calls[call_id]
-                answered[call_id] = part
-                rest.append(part)
-            elif call_id in answered and _said(answered[call_id]) == _said(part):
-                notes.append(f"dropped a second result for tool call {call_id}")
+    return _Repair().of(messages)
+
+
+class _Repair:
+    def __init__(self) -> None:
+        self._out: list[Message] = []
+        self._notes: list[str] = []
+        self._sources: list[tuple[int, tuple[int, ...]]] = []
+        self._open: dict[str, int] = {}
+        """Calls without a result, and the number of the message that made each."""
+        self._answered: dict[str, ToolResult] = {}
+        self._interrupted: set[str] = set()
+
+    def of(self, messages: Sequence[Message]) -> Repaired:
+        for index, message in enumerate(messages):
+            if message.tool_results:
+                self._take_results(message, index)
             else:
-                raise _stray(call_id, index, again=call_id in answered, late=call_id in interrupted)
+                self._close()
+                self._take(message, index, tuple(range(len(message.parts))))
+        self._close()
+        return Repaired(tuple(self._out), tuple(self._notes), tuple(self._sources))
+
+    def _take(self, message: Message, index: int, parts: tuple[int, ...]) -> None:
+        self._out.append(message)
+        self._sources.append((index, parts))
+        self._open |= {call.id: index for call in message.tool_calls}
+
+    def _take_results(self, message: Message, index: int) -> None:
+        kept: list[int] = []
+        for place, part in enumerate(message.parts):
+            if not isinstance(part, ToolResult) or self._fits(part, index):
+                kept.append(place)
+        rest = tuple(message.parts[place] for place in kept)
         if any(not isinstance(part, ToolResult) for part in rest):
-            interrupted |= open_calls.keys()
-            _close(open_calls, out, notes)
+            self._close()
         if rest:
-            out.append(msgspec.structs.replace(message, parts=tuple(rest)))
-            open_calls |= {call.id: call for call in message.tool_calls}
-    _close(open_calls, out, notes)
-    return tuple(out), tuple(notes)
+            self._take(msgspec.structs.replace(message, parts=rest), index, tuple(kept))
 
+    def _fits(self, result: ToolResult, index: int) -> bool:
+        """Whether a result is the one of its call. Raises AgentError."""
+        call_id = result.tool_call_id
+        if call_id in self._open:
+            del self._open[call_id]
+            self._answered[call_id] = result
+            return True
+        known = self._answered.get(call_id)
+        if known is None or _said(known) != _said(result):
+            raise _stray(call_id, index, again=known is not None, late=call_id in self._interrupted)
+        self._notes.append(f"dropped a second result for tool call {call_id}")
+        return False
 
-def _close(open_calls: dict[str, ToolCall], out: list[Message], notes: list[str]) -> None:
-    if not open_calls:
-        return
-    results = tuple(ToolResult(call_id, (Text(INTERRUPTED),), is_error=True) for call_id in open_calls)
-    out.append(Message("tool", results))
-    notes.extend(f"added an error result for tool call {call_id}, which had none" for call_id in open_calls)
-    open_calls.clear()
+    def _close(self) -> None:
+        """Answer the calls that got no result before something else was said."""
+        if not self._open:
+            return
+        self._interrupted |= self._open.keys()
+        results = tuple(ToolResult(call_id, (Text(INTERRUPTED),), is_error=True) for call_id in self._open)
+        self._out.append(Message("tool", results))
+        self._sources.append((max(self._open.values()), ()))
+        self._notes += [
+            f"added an error result for tool call {call_id}, which had none" for call_id in self._open
+        ]
+        self._open.clear()
 
 
 def _stray(call_id: str, index: int, *, again: bool, late: bool) -> AgentError:
