@@ -324,7 +324,7 @@ async def test_a_stream_that_is_being_made_can_be_joined(autojump_clock: trio.ab
 async def test_a_client_that_leaves_cancels_its_response(
     autojump_clock: trio.abc.Clock, stream: bool
 ) -> None:
-    """One that was streamed can be read as cancelled, with what there was; the other one's id nobody knows."""
+    """One that was streamed can be read as cancelled, with what there was; the other has no known id."""
     async with state(SLOW) as server:
         with trio.move_on_after(3):
             await server.create(stream=stream)
@@ -349,7 +349,7 @@ async def clock() -> str:
 
 @pytest.mark.parametrize("held", ["previous_response_id", "conversation"])
 async def test_tools_of_both_sides_go_on(autojump_clock: trio.abc.Clock, held: str) -> None:
-    """In one breath: the server's ran at once and is in the history; the turn goes on with the other's result."""
+    """The server's ran at once and is in the history; the turn goes on with the result of the other one."""
     script = calls("clock", ("weather", {"city": "Rome"}))
     async with state(script, says("Sunny at noon"), says("Bye"), tools=[clock]) as server:
         named: dict[str, Any] = {}
