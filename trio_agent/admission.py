@@ -19,7 +19,7 @@ from trio_agent.errors import AgentError
 from trio_agent.planning import Choice, Plan, Planner
 from trio_agent.providers.contract import Provider, ProviderRequest
 from trio_agent.statemachine import SnapshotError, Turn
-from trio_agent.statemachine.conversation import Message, without_foreign_reasoning
+from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import Begin, Resume
 from trio_agent.store.contract import ParkRow, StateAt, Store, StoreError, TurnRow
 from trio_agent.turn.context import TurnContext
@@ -30,6 +30,7 @@ from trio_agent.turn.keeper import Keeper, Together
 from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.session import SessionKeeper, continued, newest_branch, session_keeper
+from trio_agent.turn.signed_reasoning import as_seen_by
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools, ToolBox
 
@@ -154,7 +155,12 @@ class Admission:
 
     async def _begin(self, plan: Plan, host: HostTools | None, context: TurnContext) -> Admitted:
         request, world = plan.request, context.world
-        messages = await reattached(plan.messages, owner=request.owner, store=context.store(self._store))
+        messages = await reattached(
+            plan.messages,
+            owner=request.owner,
+            store=context.store(self._store),
+            traced=plan.is_of_several,
+        )
         spec = self._planner.spec(plan, world.new_id("turn_"), messages, host, seed=world.seed())
         turn = Turn(spec)
         row = self._row(plan, turn, world.now())
@@ -295,7 +301,7 @@ class Admission:
             candidate = turn.candidate
             return ProviderRequest(
                 model=candidate.model,
-                messages=without_foreign_reasoning(turn.conversation, candidate.origin),
+                messages=as_seen_by(turn.conversation, candidate.provider, candidate.origin, plan.makers),
                 tools=plan.tools,
                 options=context.options(candidate, request.options, plan.options),
                 nonce=nonce,

@@ -20,6 +20,7 @@ from trio_agent.statemachine import Candidate, Limits, TurnSpec
 from trio_agent.statemachine.conversation import Image, Message, Text, Tool
 from trio_agent.statemachine.money import Price
 from trio_agent.turn.request import TurnRequest
+from trio_agent.turn.signed_reasoning import Makers, is_withheld, makers_among
 from trio_agent.turn.toolbox import HostTools, ToolBox
 
 logger = logging.getLogger("trio_agent")
@@ -41,7 +42,7 @@ class Plan(Struct, frozen=True):
 
     `hidden` are the server-side tools that the caller's own tools hide. `options` holds, by the model's
     full name, the request's options as its provider's wire takes them, `ignored` the fields of the request
-    that one of them cannot carry.
+    that one of them cannot carry. `makers` are the providers that the client's reasoning is taken to be of.
     """
 
     request: TurnRequest
@@ -56,6 +57,12 @@ class Plan(Struct, frozen=True):
     hidden: tuple[str, ...]
     options: Mapping[str, Options]
     ignored: tuple[str, ...]
+    makers: Makers
+
+    @property
+    def is_of_several(self) -> bool:
+        """Whether providers stand in for each other."""
+        return any(ref.provider_id != self.refs[0].provider_id for ref in self.refs)
 
 
 class Planner:
@@ -141,6 +148,12 @@ class Planner:
             for ref, taken in able
             for name in taken.ignored[:MOST_NOTED]
         )
+        makers = makers_among((ref.provider_id, self._wire(ref)) for ref, _ in able)
+        notes += dict.fromkeys(
+            f"reasoning that the client brought was left out for the provider {ref.provider_id}"
+            for ref, _ in able
+            if self._wire(ref) != "chat" and is_withheld(messages, ref.provider_id, makers)
+        )
         return Plan(
             request,
             choice.shown,
@@ -154,6 +167,7 @@ class Planner:
             tuple(hidden),
             {ref.full_name: taken.options for ref, taken in able},
             tuple(dict.fromkeys(name for _, taken in able for name in taken.ignored)),
+            makers,
         )
 
     def _able(
@@ -181,9 +195,13 @@ class Planner:
         self, ref: ModelRef, options: Options, messages: tuple[Message, ...], tools: Sequence[Tool]
     ) -> Carried:
         """A request's options as one model's wire takes them. Raises AgentError for what it cannot carry."""
-        taken = carry(options, ref.model.wire or self._wires[ref.provider_id])
+        taken = carry(options, self._wire(ref))
         self._check(ref, taken.options, messages, tools)
         return taken
+
+    def _wire(self, ref: ModelRef) -> str | None:
+        """The format that a model is called in; `None` where its provider does not say."""
+        return ref.model.wire or self._wires[ref.provider_id]
 
     def _check(
         self,

@@ -21,7 +21,6 @@ from trio_agent.statemachine.conversation import (
     RedactedThinking,
     ToolCall,
     ToolResult,
-    without_foreign_reasoning,
 )
 from trio_agent.statemachine.failure import Failure
 from trio_agent.statemachine.recovery import CandidateFailure, problem_of_one
@@ -30,6 +29,7 @@ from trio_agent.turn.history import repaired
 from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.session import continued, newest_branch
+from trio_agent.turn.signed_reasoning import as_seen_by
 
 logger = logging.getLogger("trio_agent")
 
@@ -84,12 +84,17 @@ class TokenCounter:
             raise history.in_the_clients_numbers(error) from None
         ref = plan.refs[0]
         try:
-            said = await reattached(plan.messages, owner=request.owner, store=self._store)
+            said = await reattached(
+                plan.messages,
+                owner=request.owner,
+                store=self._store,
+                traced=plan.is_of_several,
+            )
         except StoreError as error:
             raise _out_of_reach(error) from None
         wanted = ProviderRequest(
             model=ref.model.id,
-            messages=without_foreign_reasoning(said, ref.full_name),
+            messages=as_seen_by(said, ref.provider_id, ref.full_name, plan.makers),
             tools=plan.tools,
             options=plan.options[ref.full_name],
         )

@@ -6,6 +6,9 @@ models number their calls afresh in every conversation, so an id alone proves no
 only where the calls are the same, and where it answered the same words of the user's. An id that is
 random names one call in the world, so there the user's words may have been edited, as agents do with
 reminders. The calls themselves are always the client's.
+
+Where several providers may answer, reasoning that a client brought is looked up in the same way, for it bears
+no name of who made it.
 """
 
 from __future__ import annotations
@@ -20,12 +23,11 @@ from trio_agent.statemachine.conversation import (
     Message,
     Part,
     ProviderReasoning,
-    Thinking,
     ToolCall,
 )
 from trio_agent.store.contract import ReasoningRow, TurnStore
 from trio_agent.turn.history import digest, same_calls
-from trio_agent.wire.responses import MESSAGE_MARK
+from trio_agent.turn.signed_reasoning import is_bound
 
 _LONG_RUN = re.compile(r"[A-Za-z0-9]{12,}")
 _decode = msgspec.json.Decoder(Message).decode
@@ -47,13 +49,18 @@ def answered(messages: Iterable[Message], before: Message | None = None) -> list
     return found
 
 
-async def reattached(messages: Sequence[Message], *, owner: str, store: TurnStore) -> tuple[Message, ...]:
+async def reattached(
+    messages: Sequence[Message], *, owner: str, store: TurnStore, traced: bool = False
+) -> tuple[Message, ...]:
     """The conversation with kept reasoning put back into the assistant messages that lost it.
+
+    Args:
+        traced: whether to look up, too, who made the reasoning that the client brought.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    wanting = [(message, asked) for message, asked in answered(messages) if _lost_reasoning(message)]
+    wanting = [(message, asked) for message, asked in answered(messages) if _wants(message, traced)]
     if not wanting:
         return tuple(messages)
     rows = await store.find_reasoning(
@@ -65,26 +72,15 @@ async def reattached(messages: Sequence[Message], *, owner: str, store: TurnStor
     return tuple(restored.get(id(message), message) for message in messages)
 
 
-def _lost_reasoning(message: Message) -> bool:
+def _wants(message: Message, traced: bool) -> bool:
     if message.role != "assistant" or not message.tool_calls:
         return False
     if message.origin is None:
-        return not any(map(_goes_back, message.parts))
+        return traced or not any(map(is_bound, message.parts))
     # A client can bring reasoning back, in a text of ours, but has no place for what belongs to a call.
     return any(isinstance(part, ProviderReasoning) for part in message.parts) and any(
         call.provider_data is None for call in message.tool_calls
     )
-
-
-def _goes_back(part: Part) -> bool:
-    """Whether a part is reasoning that only its own model takes; a mark on a message's words is none."""
-    match part:
-        case Thinking(signature=signature):
-            return signature is not None
-        case ProviderReasoning(data=data):
-            return not data.startswith(MESSAGE_MARK)
-        case _:
-            return isinstance(part, REASONING_PARTS)
 
 
 def _restored(message: Message, asked: str, rows: Sequence[ReasoningRow]) -> Message:
@@ -101,6 +97,10 @@ def _restored(message: Message, asked: str, rows: Sequence[ReasoningRow]) -> Mes
     kept = {call.id: call for call in written.tool_calls if call.id in mine}
     if not same_calls(tuple(kept.values()), message.tool_calls):
         return message
+    brought = [part for part in message.parts if is_bound(part)] if message.origin is None else []
+    if brought:
+        whole = all(part in written.parts for part in brought)
+        return msgspec.structs.replace(message, origin=written.origin) if whole else message
     parts: list[Part] = []
     if written.text == message.text:
         parts = [part for part in written.parts if not isinstance(part, ToolCall) or part.id in mine]
