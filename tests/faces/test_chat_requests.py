@@ -390,26 +390,6 @@ async def test_what_cannot_be_honoured_is_refused_by_name(
         assert (app.requests, app.store.turns) == ([], {})
 
 
-async def test_an_operators_system_prompt_does_not_move_the_places() -> None:
-    """What a provider refuses is counted in the messages that the client sent."""
-    lab = {"base_url": "http://127.0.0.1:1/v1", "api_key": "k", "models": ["m"]}
-    config = {
-        "providers": {"lab": {"module": "chat-completions", "config": lab}},
-        "agent": {"system_prompt": "Be kind"},
-    }
-    image = {"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    messages = [
-        {"role": "user", "content": "Look"},
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "c", "content": [image]},
-    ]
-    async with chat_app(config) as app:
-        answer = await app.ask({"model": "m", "messages": messages})
-    assert answer.status == 400
-    assert (answer.error["code"], answer.error["param"]) == ("unsupported_content_type", "messages[2]")
-
-
 async def test_an_unknown_model_is_answered_with_close_matches() -> None:
     """Clients show the message to their users, so it names the model and what was perhaps meant."""
     async with chat_app() as app:
