@@ -252,3 +252,36 @@ async def test_a_shutdown_is_told_as_a_failure(autojump_clock: trio.abc.Clock) -
         assert (shown["status"], shown["error"]["code"]) == ("failed", "server_error")
         assert shown["error"]["trio_agent_code"] == "server_shutdown"
         assert json.loads(store.answers[body["id"]].body)["head"] is None
+
+
+async def test_another_process_shows_it_and_follows_it(autojump_clock: trio.abc.Clock) -> None:
+    """What is in the store is shown, and the stream is the same; only its own process can cancel it."""
+    async with state(SLOW) as server, state(says("?"), store=server.store, name="other") as other:
+        body = await server.made(background=True)
+        path = f"{PATH}/{body['id']}"
+        await trio.sleep(4)
+        half = await other.shown(body["id"])
+        assert (half["status"], half["output"][0]["content"][0]["text"]) == ("in_progress", "Hel")
+        assert half == await server.shown(body["id"])
+        for method, where in (("POST", "/cancel"), ("DELETE", "")):
+            refused = await other.post(path + where, method=method)
+            assert (refused.status, refused.error["code"]) == (400, "invalid_request")
+            assert "another process" in refused.error["message"]
+        followed = await other.get(f"{path}?stream=true")
+        assert followed.body == (await server.get(f"{path}?stream=true")).body
+        assert events(followed.body)[-1]["response"] == await other.shown(body["id"])
+
+
+@pytest.mark.parametrize("where", ["", "?stream=true", "/input_items"])
+async def test_a_store_out_of_reach_is_told(autojump_clock: trio.abc.Clock, where: str) -> None:
+    """As 503, with when to try again."""
+    async with state(says("Hello")) as server:
+        body = await server.made()
+        server.store.failing |= {"get_answer", "list_items", "find_log"}
+        answer = await server.get(f"{PATH}/{body['id']}{where}")
+        assert (answer.status, answer.error["code"]) == (503, "store_unavailable")
+        assert answer.headers["retry-after"] == "5"
+        for fields in ({"previous_response_id": body["id"]}, {"conversation": "conv_1"}):
+            server.store.failing |= {"get_chain", "claim_conversation"}
+            refused = await server.create("And?", **fields)
+            assert (refused.status, refused.error["code"]) == (503, "store_unavailable")
