@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from support.rig import result, said, user
 
 from trio_agent.errors import AgentError
-from trio_agent.statemachine.conversation import Image, Message, Part, Text, Thinking, ToolCall, ToolResult
+from trio_agent.statemachine.conversation import (
+    Image,
+    Message,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
 from trio_agent.turn.history import INTERRUPTED, digest, digests, repaired, returned, same_answer
 
 A, B = ToolCall("a", "read", '{"path": "x"}'), ToolCall("b", "list", "{}")
@@ -276,3 +285,20 @@ def test_a_digest_keeps_messages_apart() -> None:
 def test_an_answer_that_comes_back_is_compared(theirs: Message, same: bool) -> None:
     """The calls must be the very ones; the text may be missing, but not edited."""
     assert same_answer([said("Let me "), result("s"), said("look", A)], [A], [theirs]) is same
+
+
+@pytest.mark.parametrize(
+    ("theirs", "same"),
+    [
+        (Message("assistant", (Text("I will not look, but read."), A)), True),
+        (Message("assistant", (Text("I will not look, "), Text("but read."), A)), True),
+        (Message("assistant", (Text("but read."), Refusal("I will not look, "), A)), True),
+        (Message("assistant", (Text("but read."), A)), True),
+        (Message("assistant", (A,)), True),
+        (Message("assistant", (Text("I will look, but read."), A)), False),
+    ],
+)
+def test_a_refusal_comes_back_as_text_where_the_wire_has_no_other_word(theirs: Message, same: bool) -> None:
+    """A client of Messages gives back as text what the model declined with; one of Chat leaves it out."""
+    said_by_us = Message("assistant", (Refusal("I will not look, "), Text("but read."), A))
+    assert same_answer([said_by_us], [A], [theirs]) is same

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from trio_agent.errors import AgentError
-from trio_agent.statemachine.conversation import Image, Message, Text, ToolCall, ToolResult
+from trio_agent.statemachine.conversation import Image, Message, Refusal, Text, ToolCall, ToolResult
 from trio_agent.turn.places import in_the_clients_words
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -222,7 +222,7 @@ def same_answer(said: Sequence[Message], owed: Sequence[ToolCall], theirs: Seque
     Args:
         said: what the turn added to the conversation; the client saw the end of it.
         theirs: the client's version. Its text may be missing, for some clients keep only the calls. It may
-            hold the calls of the server's own tools.
+            hold the calls of the server's own tools. Where its wire has no refusals, they are text.
     """
     waits = {call.id for call in owed}
     called = {call.id: call for message in theirs for call in message.tool_calls}
@@ -232,11 +232,14 @@ def same_answer(said: Sequence[Message], owed: Sequence[ToolCall], theirs: Seque
     others = [call for call in called.values() if call.id not in waits]
     if not same_calls([ours[call.id] for call in others if call.id in ours], others):
         return False
-    return _text_of(said).endswith(_text_of(theirs))
+    told = _told(theirs, Text)
+    return _told(said, Text).endswith(told) or _told(said, Text, Refusal).endswith(told)
 
 
-def _text_of(messages: Sequence[Message]) -> str:
-    return "".join(message.text for message in messages if message.role == "assistant").strip()
+def _told(messages: Sequence[Message], *kinds: type[Text | Refusal]) -> str:
+    """What an assistant says in parts of these kinds."""
+    parts = (part for message in messages if message.role == "assistant" for part in message.parts)
+    return "".join(part.text for part in parts if isinstance(part, kinds)).strip()
 
 
 def _words(message: Message) -> list[Any]:
