@@ -13,6 +13,7 @@ from trio_agent.recording.files import Job, Pen
 from trio_agent.recording.format import AnyEntry, Header, Request
 from trio_agent.recording.masking import MASK, Masker
 from trio_agent.recording.trace import Line, bytes_line, data_line, encodable, finished
+from trio_agent.replay.client import body_of
 
 SECRET = "sk/the-secret-é"
 
@@ -37,10 +38,11 @@ def written(folder: Path, *lines: Line) -> tuple[list[AnyEntry], bytes]:
     ],
 )
 def test_a_body_in_json_stands_on_one_line(tmp_path: Path, body: bytes, is_copied: bool) -> None:
-    """It is copied where it already does, and means the same in any case."""
+    """It is copied where it already does, and means the same in any case; a copy keeps its spelling."""
     (request,), content = written(tmp_path, Request(body=msgspec.Raw(body)))
     assert isinstance(request, Request)
-    assert request.body == msgspec.json.decode(body)
+    assert msgspec.json.decode(request.body) == msgspec.json.decode(body)
+    assert (bytes(request.body) == body) is is_copied
     assert content.count(b"\n") == 2
     assert (body in content) is is_copied
 
@@ -54,13 +56,22 @@ def test_a_body_that_nobody_could_read_again_is_kept_as_it_came(tmp_path: Path, 
     assert (request.text is None) != (request.base64 is None)
 
 
+@pytest.mark.parametrize("end", ["}", ', "x": "\\u00e9"}', "\n}"])
+def test_arguments_that_a_client_gives_back_are_kept_to_the_letter(tmp_path: Path, end: str) -> None:
+    """They go to the model as they are spelled, so that a replay must have the same spaces."""
+    body = ('{"messages": [{"content": [{"type": "tool_use", "input": {"a":  1.50}}]}]' + end).encode()
+    (request,), _ = written(tmp_path, Request(path="/v1/messages", body=msgspec.Raw(body)))
+    assert isinstance(request, Request)
+    assert body_of(request) == body
+
+
 @pytest.mark.parametrize("spelling", ["sk/the-secret-é", "sk\\/the-secret-é", "sk/the\\u002dsecret-\\u00e9"])
 def test_a_secret_is_found_however_json_spells_it(tmp_path: Path, spelling: str) -> None:
     """Also in a body, which is copied where nothing can hide in it."""
     body = f'{{"messages": ["{spelling}", "x"]}}'.encode()
     (request,), content = written(tmp_path, Request(body=msgspec.Raw(body)))
     assert isinstance(request, Request)
-    assert request.body == {"messages": [MASK, "x"]}
+    assert msgspec.json.decode(request.body) == {"messages": [MASK, "x"]}
     assert b"secret" not in content
 
 

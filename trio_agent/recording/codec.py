@@ -17,12 +17,14 @@ from trio_agent.recording.format import (
     AnyOutput,
     Header,
     Recording,
+    Request,
 )
 
 _encoder = msgspec.json.Encoder(decimal_format="string")
 _encode = _encoder.encode
 _encode_lines = _encoder.encode_lines
 _decode = msgspec.json.Decoder().decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class RecordingError(Exception):
@@ -107,6 +109,9 @@ def _entry(line: bytes, where: str) -> AnyEntry:
         raise RecordingError(f'{where}: a line is an object with either "in" or "out"')
     kind: Any = AnyInput if "in" in plain else AnyOutput
     entry: AnyEntry = _convert(plain, kind, where)
+    if isinstance(entry, Request) and entry.body is not None:
+        # As it is spelled: what a client gives back of a call's arguments goes to a model to the letter.
+        entry.body = _members(line)["body"]
     return entry
 
 

@@ -249,6 +249,8 @@ def finished(line: Line) -> AnyEntry:
             return CallAsked(t=t, call=call, provider=provider, request=asked)
         case RawOutcome(t, row, calls):
             return Outcome(t=t, turn=_turn(row), calls=[fields_of(each, _CALL_ROW_ONLY) for each in calls])
+        case Request() if isinstance(line.body, msgspec.Raw) and _is_plain(bytes(line.body)):
+            return line
         case Request() | CallMade() if isinstance(line.body, msgspec.Raw):
             return _with_body(line, bytes(line.body))
         case _:
@@ -263,6 +265,10 @@ def _turn(row: TurnRow) -> dict[str, Any]:
     return turn
 
 
+_SPELLED: Final = b'"tool_use"'
+"""In a client's body: there are arguments of a call in it that go to models as they are spelled."""
+
+
 def _is_plain(body: bytes) -> bool:
     if b"\n" in body or b"\r" in body or b"\\u" in body or b"\\/" in body:
         return False
@@ -274,10 +280,11 @@ def _is_plain(body: bytes) -> bool:
 
 
 def _with_body(line: Request | CallMade, body: bytes) -> Request | CallMade:
-    try:
-        return msgspec.structs.replace(line, body=msgspec.json.decode(body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
+    if isinstance(line, CallMade) or _SPELLED not in body:
+        try:
+            return msgspec.structs.replace(line, body=msgspec.json.decode(body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
     text, encoded = text_or_base64(body)
     if isinstance(line, Request):
         return msgspec.structs.replace(line, body=None, text=text, base64=encoded)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from trio_agent.recording import format as lines
-from trio_agent.recording.codec import bytes_of
+from trio_agent.recording.codec import bytes_of, encode_line
 from trio_agent.recording.format import AnyEntry
 from trio_agent.replay.upstream import content_of
 
@@ -63,7 +63,7 @@ def value_in_brief(value: Any) -> str:
 
 
 def _fields(entry: AnyEntry) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(entry)
+    plain: dict[str, Any] = msgspec.json.decode(encode_line(entry))  # with bodies that are kept as spelled
     return {name: value for name, value in plain.items() if name not in ("t", "in", "out", "call")}
 
 
