@@ -19,6 +19,7 @@ from simulation.kernel import replaced
 from simulation.mutation import Mutation
 
 from trio_agent.turn import driver as driver_module
+from trio_agent.turn import history
 from trio_agent.turn.call import ModelCall
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.ending import Ending
@@ -79,6 +80,18 @@ def a_call_that_is_read_on_is_asked_in_vain_to_end() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def a_refusal_is_no_part_of_what_was_said() -> Iterator[None]:
+    """Messages has no word for it, so its clients give it back as text, which the answer did not have."""
+
+    def texts(messages: Any, *kinds: Any) -> str:
+        del kinds
+        return "".join(message.text for message in messages if message.role == "assistant").strip()
+
+    with replaced((history, "_told", texts)):
+        yield
+
+
 class Finding(Struct, frozen=True):
     """A scenario in `findings/`: the invariant that its bug contradicts, words of the complaint, the bug."""
 
@@ -105,6 +118,9 @@ FINDINGS: dict[str, Finding] = {
     ),
     "a_stall_is_told_of_a_busy_turn": Finding(
         5, "though nobody took", an_upstream_is_given_up_by_the_time_of_its_whole_answer
+    ),
+    "a_refusal_comes_back_as_text": Finding(
+        6, "was taken for another turn", a_refusal_is_no_part_of_what_was_said
     ),
     "an_outcome_is_closed_twice": Finding(
         1, "though it is closed", clean_up_and_stop_work_on_the_same_effects

@@ -7,9 +7,8 @@ from typing import Any
 
 import msgspec
 from simulation.kernel import replaced
-from simulation.mutation import bug
+from simulation.mutation import Send, bug, sinks_sending
 
-from trio_agent.faces.chat_sinks import StreamSink
 from trio_agent.statemachine import Turn, answering, calling
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
@@ -35,21 +34,17 @@ def the_role_is_sent_twice() -> Iterator[None]:
 
 @bug(4, says="it should begin like")
 def a_delta_in_a_full_batch_is_dropped() -> Iterator[None]:
-    send = StreamSink.send
-
-    async def send_less(sink: Any, outputs: Any) -> None:
+    async def send_less(sink: Any, outputs: Any, send: Send) -> None:
         texts = [each for each in outputs if isinstance(each, fx.SendText)]
         await send(sink, [each for each in outputs if len(texts) < 3 or each is not texts[1]])
 
-    with replaced((StreamSink, "send", send_less)):
+    with sinks_sending(send_less):
         yield
 
 
 @bug(4, says="it should begin like")
 def reasoning_overtakes_text_of_the_same_batch() -> Iterator[None]:
-    send = StreamSink.send
-
-    async def send_sorted(sink: Any, outputs: Any) -> None:
+    async def send_sorted(sink: Any, outputs: Any, send: Send) -> None:
         places = [i for i, each in enumerate(outputs) if isinstance(each, fx.SendText | fx.SendReasoning)]
         ordered = sorted(
             (outputs[i] for i in places), key=lambda each: not isinstance(each, fx.SendReasoning)
@@ -59,15 +54,13 @@ def reasoning_overtakes_text_of_the_same_batch() -> Iterator[None]:
             outputs[place] = output
         await send(sink, outputs)
 
-    with replaced((StreamSink, "send", send_sorted)):
+    with sinks_sending(send_sorted):
         yield
 
 
 @bug(4, says="a piece was held back", first=3)
 def text_is_held_back_until_the_next_batch() -> Iterator[None]:
-    send = StreamSink.send
-
-    async def send_late(sink: Any, outputs: Any) -> None:
+    async def send_late(sink: Any, outputs: Any, send: Send) -> None:
         held = getattr(sink, "held", [])
         last = outputs[-1]
         ends = isinstance(last, fx.Finish | fx.SendError | fx.Reject | fx.SendKeepalive)
@@ -76,7 +69,7 @@ def text_is_held_back_until_the_next_batch() -> Iterator[None]:
         if outputs:
             await send(sink, outputs)
 
-    with replaced((StreamSink, "send", send_late)):
+    with sinks_sending(send_late):
         yield
 
 

@@ -168,7 +168,7 @@ def the_terminal_event_is_doubled() -> Iterator[None]:
         yield
 
 
-@bug(3, says="finished as stop, but its upstream", first=9)
+@bug(3, says="finished as stop, but its upstream", first=20)
 def a_truncated_stream_is_finished_as_stop() -> Iterator[None]:
     conclude = ChatDecoder._conclude
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import trio
 from simulation.kernel import replaced
 from simulation.mutation import bug
 
 from trio_agent.recording.context import TracedContext
+from trio_agent.replay import client
+from trio_agent.replay.client import body_of
 from trio_agent.replay.stage import Stage
 
 
-@bug(7, says="plays differently")
+@bug(7, says="plays differently", first=25)
 def an_upstream_answers_amid_what_the_turn_does() -> Iterator[None]:
     """The head of an answer stands where it came, between two writes of one batch."""
 
@@ -33,4 +36,15 @@ def a_replay_calls_at_once() -> Iterator[None]:
         await trio.lowlevel.checkpoint()
 
     with replaced((Stage, "call_turn", at_once)):
+        yield
+
+
+@bug(7, says="plays differently")
+def a_request_is_read_as_values() -> Iterator[None]:
+    """What a client gave back of a call's arguments is sent to the next model in another spelling."""
+
+    def respelled(line: Any) -> bytes:
+        return msgspec.json.encode(msgspec.json.decode(body_of(line)))
+
+    with replaced((client, "body_of", respelled)):
         yield

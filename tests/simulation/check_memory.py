@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
+from typing import Any
 
 from simulation.client import result_of
 from simulation.evidence import Evidence
@@ -38,10 +39,23 @@ def _due(evidence: Evidence, exchange: Exchange, call_id: str, name: str, argume
     return {result_of(call_id), *(["interrupted"] if left_out else [])}
 
 
+KEEPS_REASONING = ("beta", "gamma")
+"""Providers whose format has a place for reasoning that must come back."""
+
+
+def said_in(exchange: Exchange) -> list[Any]:
+    """The conversation that a model is sent, in its wire's own items."""
+    request = exchange.request
+    said: list[Any] = request["input"] if "input" in request else request["messages"]
+    return said
+
+
 def calls_in(exchange: Exchange) -> dict[str, tuple[str, str]]:
     """The name and the arguments of each call in the conversation that a model is sent."""
     calls: dict[str, tuple[str, str]] = {}
-    for message in exchange.request["messages"]:
+    for message in said_in(exchange):
+        if message.get("type") == "function_call":
+            calls[message["call_id"]] = (message["name"], message["arguments"])
         for call in message.get("tool_calls") or ():
             calls[call["id"]] = (call["function"]["name"], call["function"]["arguments"])
         for block in _blocks(message):
@@ -52,9 +66,11 @@ def calls_in(exchange: Exchange) -> dict[str, tuple[str, str]]:
 
 def results_in(exchange: Exchange) -> dict[str, str]:
     results: dict[str, str] = {}
-    for message in exchange.request["messages"]:
-        if message["role"] == "tool":
+    for message in said_in(exchange):
+        if message.get("role") == "tool":
             results[message["tool_call_id"]] = str(message["content"])
+        if message.get("type") == "function_call_output":
+            results[message["call_id"]] = str(message["output"])
         for block in _blocks(message):
             if block["type"] == "tool_result":
                 results[block["tool_use_id"]] = str(block["content"])
@@ -83,12 +99,12 @@ def check_conversations(evidence: Evidence, by_response: Mapping[int, Sequence[E
 
 def _check_memory(evidence: Evidence, exchange: Exchange, before: Sequence[Exchange]) -> None:
     calls = calls_in(exchange)
-    whole = str(exchange.request["messages"])
+    whole = str(said_in(exchange))
     for earlier in before:
         for call in earlier.speaker.calls:
             if call.id not in calls:
                 evidence.violate(6, f"{exchange.name}: the call {call.id} of {earlier.name} is missing")
-        if earlier.provider == exchange.provider == "gamma":
+        if earlier.provider == exchange.provider and exchange.provider in KEEPS_REASONING:
             for mark in earlier.speaker.owed_back():
                 if mark not in whole:
                     evidence.violate(6, f"{exchange.name}: {mark} of {earlier.name} is missing")

@@ -216,7 +216,7 @@ def _check_commit(evidence: Evidence, response: Response, row: TurnRow, code: st
 
 
 def _check_names(evidence: Evidence, response: Response, row: TurnRow, entries: Sequence[Entry]) -> None:
-    due: dict[str, object] = {"face": "embedded" if response.live else "chat"}
+    due: dict[str, object] = {"face": response.face}
     if not response.ask.model.startswith("role:"):
         due["model"] = response.ask.model
     if entries and (response.complete or not response.ask.model.startswith("role:")):

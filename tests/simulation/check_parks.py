@@ -34,6 +34,7 @@ def _check_follower(evidence: Evidence, response: Response, before: Response, tu
         return
     if (
         stood != "parked"
+        or response.ask.model != before.ask.model
         or response.ask.copies > 1
         or response.sent_at > expires - EPSILON
         or evidence.going_down(response.sent_at)
@@ -72,7 +73,7 @@ def _check_expiry(evidence: Evidence, account: Account) -> None:
     row = account.turn
     if (
         (row.outcome, row.reason) != ("abandoned", "host_tool_timeout")
-        or row.face != "chat"
+        or row.face == "embedded"
         or not account.sure
     ):
         return

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any
 
 import trio
+from msgspec.structs import replace
 from simulation.chronicle import Chronicle
+from simulation.dialects import DIALECTS, Spoken
 from simulation.network import Network
 from simulation.reading import Response
 from simulation.scenario import Ask, Client, Leave
-from simulation.wires import HOST_TOOL
 
 PATIENCE = 200.0
 """Seconds after which a client gives up; far more than any limit of the server's, so it is a violation."""
 SLOW_BYTES, SLOW_PAUSE = 900, 0.4
 NEVER_READS_FOR = 25.0
-
-_TOOLS = [{"type": "function", "function": {"name": HOST_TOOL, "parameters": {"type": "object"}}}]
 
 
 def result_of(call_id: str) -> str:
@@ -50,12 +48,13 @@ class SimulatedClient:
         self._chronicle = chronicle
         self._asked = asked
         self._told = told
+        self._dialect = DIALECTS[plan.face]
         self._half: trio.socket.SocketType | None = None
         self.responses: list[Response] = []
 
     async def run(self) -> None:
         await trio.sleep(self._plan.start)
-        messages: list[Any] = []
+        said: Sequence[Spoken] = ()
         last: Response | None = None
         try:
             for ask in self._plan.asks:
@@ -63,41 +62,71 @@ class SimulatedClient:
                 follows = ask.follows and last is not None and last.complete and bool(last.calls)
                 if follows:
                     assert last is not None
-                    messages = _continued(messages, last, ask)
+                    said = _continued(said, last, ask)
                 else:
-                    messages = [{"role": "user", "content": f"⟦{ask.name}⟧ {ask.spoiled}"}]
-                last = await self._ask(ask, messages, last if follows else None)
+                    said = [Spoken(f"⟦{ask.name}⟧ {ask.spoiled}")]
+                last = await self._ask(ask, said, last if follows else None)
         finally:
             if self._half is not None:
                 self._half.close()
 
-    async def _ask(self, ask: Ask, messages: list[Any], follows: Response | None) -> Response:
+    async def _ask(self, ask: Ask, said: Sequence[Spoken], follows: Response | None) -> Response:
         """The request with its repeats and copies; returns what the first copy was told last."""
         async with trio.open_nursery() as nursery:
             for copy in range(1, ask.copies):
-                nursery.start_soon(self._alone, ask, messages, copy, follows)
+                nursery.start_soon(self._alone, ask, said, copy, follows)
             for attempt in range(ask.tries):
                 if attempt:
                     await trio.sleep(0.5 * attempt)
-                response = Response(
-                    ask, ask.name, f"{self._name} {ask.name}/{attempt}", self._chronicle.violate
-                )
-                response.follows = follows
+                response = self._response(ask, ask.name, f"{ask.name}/{attempt}", follows)
                 if not self._plan.keeps_alive and self._half is not None:
                     self._half.close()
                     self._half = None
-                self._half = await self._exchange(response, _body(ask, messages, 0), self._half)
+                self._half = await self._exchange(response, self._body(ask, said, 0), self._half)
                 if not response.retryable or response.ended == "left":
                     break
         return response
 
-    async def _alone(self, ask: Ask, messages: list[Any], copy: int, follows: Response | None) -> None:
+    async def _alone(self, ask: Ask, said: Sequence[Spoken], copy: int, follows: Response | None) -> None:
         token = f"{ask.name}_{copy}"
-        response = Response(ask, token, f"{self._name} {token}", self._chronicle.violate)
-        response.follows = follows
-        half = await self._exchange(response, _body(ask, messages, copy), None)
+        response = self._response(ask, token, token, follows)
+        half = await self._exchange(response, self._body(ask, said, copy), None)
         if half is not None:
             half.close()
+
+    def _response(self, ask: Ask, token: str, label: str, follows: Response | None) -> Response:
+        response = self._dialect.reader(ask, token, f"{self._name} {label}", self._chronicle.violate)
+        response.follows = follows
+        return response
+
+    def _body(self, ask: Ask, said: Sequence[Spoken], copy: int) -> bytes:
+        if ask.spoiled == "not json":
+            return b'{"model": '
+        if ask.spoiled == "stray result":
+            said = [*said, Spoken(results=(("call_of_nobody", "x"),))]
+        body = self._dialect.body(ask, said) | {"stream": ask.stream}
+        if ask.spoiled == "unknown model":
+            body["model"] = "delta/none"
+        elif ask.spoiled != "no model":
+            if ask.model.startswith("role:"):
+                body["routing_hint"] = {"role": ask.model.removeprefix("role:")}
+            else:
+                body["model"] = ask.model
+        data = json.dumps(body, ensure_ascii=False)
+        return (data.replace(f"⟦{ask.name}⟧", f"⟦{ask.name}_{copy}⟧") if copy else data).encode()
+
+    def _head(self, response: Response, length: int) -> bytes:
+        ask = response.ask
+        lines = [
+            f"POST {self._dialect.path} HTTP/1.1",
+            "host: 127.0.0.1:9099",
+            *self._dialect.headers,
+            f"x-client-session-id: {response.name}",
+            f"content-length: {length}",
+        ]
+        if ask.preflight is not None:
+            lines.append(f"x-preflight-timeout: {ask.preflight:g}")
+        return "\r\n".join(lines if ask.spoiled == "half a head" else [*lines, "", ""]).encode()
 
     # --- one exchange ---------------------------------------------------------------------------------
 
@@ -129,7 +158,7 @@ class SimulatedClient:
         self._chronicle.note(self._name, f"asks {response.name}")
         leave = ask.leave or Leave()
         limit = inf if leave.after is None else trio.current_time() + leave.after
-        data = _request(response, body)
+        data = self._head(response, len(body)) + (b"" if ask.spoiled == "half a head" else body)
         while data:
             data = data[await half.send(data) :]
         with trio.CancelScope(deadline=limit) as staying:
@@ -170,58 +199,15 @@ class SimulatedClient:
         response.end("whole")
 
 
-def _continued(messages: list[Any], last: Response, ask: Ask) -> list[Any]:
+def _continued(said: Sequence[Spoken], last: Response, ask: Ask) -> Sequence[Spoken]:
     """The conversation with the last answer and the results of its calls."""
-    calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in last.calls
-    ]
-    answer: dict[str, Any] = {"role": "assistant", "content": last.text or None, "tool_calls": calls}
-    results = [
-        {"role": "tool", "tool_call_id": call.id, "content": f"{result_of(call.id)} ⟦{ask.name}⟧"}
-        for call in last.calls
-    ]
+    results = tuple((call.id, f"{result_of(call.id)} ⟦{ask.name}⟧") for call in last.calls)
     if ask.results == "some":
-        results = results[:-1] or [{"role": "user", "content": f"never mind ⟦{ask.name}⟧"}]
+        results = results[:-1]
+    words = "" if results else f"never mind ⟦{ask.name}⟧"
     if ask.results == "edited":
-        messages = [{**messages[0], "content": messages[0]["content"] + " edited"}, *messages[1:]]
-    return [*messages, answer, *results]
-
-
-def _body(ask: Ask, messages: list[Any], copy: int) -> bytes:
-    if ask.spoiled == "not json":
-        return b'{"model": '
-    if ask.spoiled == "stray result":
-        messages = [*messages, {"role": "tool", "tool_call_id": "call_of_nobody", "content": "x"}]
-    body: dict[str, Any] = {"messages": messages, "stream": ask.stream}
-    if ask.spoiled == "unknown model":
-        body["model"] = "delta/none"
-    elif ask.spoiled != "no model":
-        if ask.model.startswith("role:"):
-            body["routing_hint"] = {"role": ask.model.removeprefix("role:")}
-        else:
-            body["model"] = ask.model
-    if ask.tools or ask.follows:
-        body["tools"] = _TOOLS
-    if ask.include_usage:
-        body["stream_options"] = {"include_usage": True}
-    data = json.dumps(body, ensure_ascii=False)
-    return (data.replace(f"⟦{ask.name}⟧", f"⟦{ask.name}_{copy}⟧") if copy else data).encode()
-
-
-def _request(response: Response, body: bytes) -> bytes:
-    ask = response.ask
-    lines = [
-        "POST /v1/chat/completions HTTP/1.1",
-        "host: 127.0.0.1:9099",
-        f"x-client-session-id: {response.name}",
-        f"content-length: {len(body)}",
-    ]
-    if ask.preflight is not None:
-        lines.append(f"x-preflight-timeout: {ask.preflight:g}")
-    if ask.spoiled == "half a head":
-        return "\r\n".join(lines).encode()
-    return "\r\n".join([*lines, "", ""]).encode() + body
+        said = [replace(said[0], words=said[0].words + " edited"), *said[1:]]
+    return [*said, Spoken(words, last, results)]
 
 
 def _summary(response: Response) -> str:

@@ -18,6 +18,7 @@ from simulation.scenario import (
     DiskFault,
     DiskKind,
     Ending,
+    Face,
     Leave,
     Outage,
     Reply,
@@ -32,6 +33,7 @@ ENDINGS: tuple[Ending, ...] = ("length", "cut", "short", "garbage", "torn", "err
 MANNERS: tuple[ToolManner, ...] = (
     *["returns"] * 6, "raises", "raises", "hangs", "hangs", "exits", "returns nonsense", "fails when stopped",
 )  # fmt: skip
+FACES: tuple[Face, ...] = ("chat", "chat", "messages", "responses", "responses")
 STATUSES = (400, 401, 408, 413, 422, 429, 429, 500, 502, 503, 529)
 
 
@@ -44,6 +46,7 @@ class _Author:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._dice = random.Random(f"scenario {seed}")
+        self._other_dice = random.Random(f"faces {seed}")
         self._settings = self._make_settings()
         self._asks = 0
 
@@ -104,7 +107,11 @@ class _Author:
             restores=self._dice.choice([0.0, 0.0, 0.1]),
         )
         scenario = self._in_company(scenario) if self._chance(0.4) else scenario
-        return self._with_lost_writes(scenario) if self._chance(0.12) else scenario
+        scenario = self._with_lost_writes(scenario) if self._chance(0.12) else scenario
+        return replace(scenario, clients=tuple(map(self._with_face, scenario.clients)))
+
+    def _with_face(self, client: Client) -> Client:
+        return client if client.embedded else replace(client, face=self._other_dice.choice(FACES))
 
     def _in_company(self, scenario: Scenario) -> Scenario:
         """With one more client, whose fault is met by another one in a moment that chance seldom finds."""
@@ -247,7 +254,7 @@ class _Author:
             model=model,
             stream=self._chance(0.7),
             tools=tools,
-            include_usage=self._chance(0.3),
+            extras=self._chance(0.3),
             preflight=dice.choice([0.0, 1.0, 4.0]) if self._chance(0.15) else None,
             wait=self._moment(s.ttl) if follows else self._moment(),
             follows=follows,

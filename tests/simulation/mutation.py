@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeAlias
 
 from msgspec import Struct
+from simulation.kernel import replaced
+
+from trio_agent.faces import chat_sinks, messages_sinks, responses_sinks
+
+Send: TypeAlias = Callable[[Any, Any], Awaitable[None]]
+SINKS: tuple[Any, ...] = (chat_sinks.StreamSink, messages_sinks.StreamSink, responses_sinks.StreamSink)
+"""What writes streams, for each face."""
 
 Mutation = Callable[[], AbstractContextManager[None]]
 
@@ -42,3 +50,15 @@ def bug(
         return apply
 
     return enter
+
+
+def sinks_sending(change: Callable[[Any, Any, Send], Awaitable[None]]) -> AbstractContextManager[None]:
+    """All streams of all faces, sending through `change(sink, outputs, send)`."""
+
+    def changed(send: Send) -> Send:
+        async def sending(sink: Any, outputs: Any) -> None:
+            await change(sink, outputs, send)
+
+        return sending
+
+    return replaced(*((sink, "send", changed(sink.send)) for sink in SINKS))

@@ -1,7 +1,7 @@
 """A client's reading of one response: what it was told, and whether it was told in the right form.
 
-Form is checked as it comes (role first and once, one terminal event, ids constant); what it amounts to is
-compared with what the upstreams said in `checks.py`.
+Form is checked as it comes, in `reading_chat.py`, `reading_messages.py` and `reading_responses.py`; what it
+amounts to is told in the words of Chat Completions, and compared with what the upstreams said in `checks.py`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import trio
 from msgspec import Struct
 from simulation.http_text import BadHttp, Message
 from simulation.scenario import Ask
-
-_decode = msgspec.json.decode
 
 
 class Got(Struct):
@@ -32,7 +29,7 @@ class Response:
     Attributes:
         token: what the upstreams know the request by.
         live: the turn was an embedding program's, and waited for its tools.
-        texts, reasoning, refusal, calls: the content; `pieces` has each fragment of it with its moment.
+        text, reasoning, refusal, calls: the content; `pieces` has each fragment of it with its moment.
         error: the code of an error, in the stream or as the status.
         complete: the answer was said to be whole: `finish_reason` and the end of the stream, or a JSON body.
         mark: how many writes the store had seen when it was asked for.
@@ -42,6 +39,7 @@ class Response:
         quiet: the longest silence within the stream, in seconds.
     """
 
+    face = "embedded"
     live = False
 
     def __init__(self, ask: Ask, token: str, name: str, violate: Callable[[int, str], None]) -> None:
@@ -51,10 +49,7 @@ class Response:
         self._violate = violate
         self._message = Message(response=True)
         self._buffer = b""
-        self._ids: set[tuple[str, int, str]] = set()
-        self._role = False
         self._terminal = False
-        self._error_event = False
         self.sent_at = trio.current_time()
         self.pieces: list[tuple[float, str, str]] = []
         self.text = self.reasoning = self.refusal = ""
@@ -142,102 +137,45 @@ class Response:
             if self.whole:
                 self._whole_body()
 
-    # --- a stream -------------------------------------------------------------------------------------
+    def as_history(self) -> list[Any]:
+        """What a client puts of this answer into the conversation that it goes on with."""
+        raise NotImplementedError
 
     def _event(self, event: bytes) -> None:
-        if event.startswith(b":"):
-            self.keepalives += 1
-            if self._terminal:
-                self._wrong(3, "a keepalive after the end")
-            return
-        if self._terminal:
-            self._wrong(3, f"an event after the terminal one: {event[:80]!r}")
-        if not event.startswith(b"data: "):
-            self._wrong(3, f"an event that is none: {event[:80]!r}")
-            return
-        data = event[6:]
-        if data == b"[DONE]":
-            self._terminal = True
-            self.told_at = trio.current_time()
-            if self.finish is None and self.error is None:
-                self._wrong(3, "[DONE] without a finish or an error")
-            return
-        chunk = _decode(data)
-        if "error" in chunk:
-            if self.error is not None:
-                self._wrong(3, "a second error event")
-            if self.finish is not None:
-                self._wrong(3, "an error after the finish")
-            self.error = chunk["error"]
-            return
-        if self.error is not None:
-            self._wrong(3, "a chunk after the error")
-        self._ids.add((chunk["id"], chunk["created"], chunk["model"]))
-        if len(self._ids) > 1:
-            self._wrong(4, f"the id changed within the response: {sorted(self._ids)}")
-        self.usage = self._once("usage", self.usage, chunk.get("usage"))
-        for choice in chunk["choices"]:
-            self._delta(choice["delta"])
-            self.finish = self._once("finish_reason", self.finish, choice["finish_reason"])
+        """Take one event of a stream, as it was framed."""
+        raise NotImplementedError
+
+    def _whole_body(self) -> None:
+        """Take the body of an answer that is not streamed."""
+        raise NotImplementedError
 
     def _once(self, what: str, before: Any, now: Any) -> Any:
         if before is not None and now is not None:
             self._wrong(3, f"{what} came twice")
         return before if now is None else now
 
-    def _delta(self, delta: dict[str, Any]) -> None:
-        if "role" in delta:
-            if self._role:
-                self._wrong(4, "the role came twice")
-            self._role = True
-        elif not self._role:
-            self._wrong(4, "something came before the role")
-        if self.finish is not None:
-            self._wrong(3, "content after the finish")
-        for name, kind in (("content", "text"), ("reasoning_content", "reasoning"), ("refusal", "refusal")):
-            if delta.get(name):
-                setattr(self, kind, getattr(self, kind) + delta[name])
-                self._note(kind, delta[name])
-        for fragment in delta.get("tool_calls", ()):
-            self._fragment(fragment)
-
-    def _fragment(self, fragment: dict[str, Any]) -> None:
-        index, function = fragment["index"], fragment["function"]
-        if "id" in fragment:
-            if index != len(self.calls):
-                self._wrong(4, f"tool call {index} began where {len(self.calls)} was due")
-            self.calls.append(Got(fragment["id"], function["name"]))
-            self._note("call", f"{fragment['id']} {function['name']}")
-        if index >= len(self.calls):
-            self._wrong(4, f"arguments of tool call {index}, which has not begun")
-        elif function.get("arguments"):
-            self.calls[index].arguments += function["arguments"]
-            self._note("arguments", function["arguments"])
+    def _say(self, kind: str, words: str) -> None:
+        """Note a piece of text, reasoning or refusal."""
+        setattr(self, kind, getattr(self, kind) + words)
+        self._note(kind, words)
 
     def _note(self, kind: str, text: str) -> None:
         self.pieces.append((trio.current_time(), kind, text))
 
-    # --- one body -------------------------------------------------------------------------------------
+    def _refused(self, error: dict[str, Any]) -> None:
+        """The answer is an error under a status."""
+        self.error = error
+        self.refused = True
+        if self.status < 400:
+            self._wrong(3, "an error under a status of success")
 
-    def _whole_body(self) -> None:
-        self.told_at = trio.current_time()
-        body = _decode(self._buffer)
-        if "error" in body:
-            self.error = body["error"]
-            self.refused = True
-            if self.status < 400:
-                self._wrong(3, "an error under a status of success")
-            return
-        if self.status != 200:
-            self._wrong(3, f"an answer under status {self.status}")
-            return
-        (choice,) = body["choices"]
-        message = choice["message"]
-        if message["role"] != "assistant":
-            self._wrong(4, "the answer has another's role")
-        self.text = message["content"] or ""
-        self.refusal = message.get("refusal") or ""
-        self.reasoning = message.get("reasoning_content") or ""
-        for call in message.get("tool_calls") or ():
-            self.calls.append(Got(call["id"], call["function"]["name"], call["function"]["arguments"]))
-        self.finish, self.usage = choice["finish_reason"], body["usage"]
+
+def named_event(event: bytes) -> tuple[str, bytes]:
+    """The name and the data of an event that has both, in two lines.
+
+    Raises ValueError where it has not.
+    """
+    name, data = event.split(b"\n")
+    if not (name.startswith(b"event: ") and data.startswith(b"data: ")):
+        raise ValueError("neither a name nor data")
+    return name[7:].decode(), data[6:]

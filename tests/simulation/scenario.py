@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 PROVIDERS = ("alpha", "beta", "gamma")
-"""Two speak Chat Completions (`alpha`, `beta`), one Anthropic's Messages (`gamma`)."""
+"""`alpha` speaks Chat Completions, `beta` OpenAI's Responses, `gamma` Anthropic's Messages."""
 
 StepKind: TypeAlias = Literal[
     "text", "reasoning", "refusal", "host_call", "server_call", "sealed", "wait", "comment"
@@ -35,6 +35,7 @@ Ending: TypeAlias = Literal[
     "error",  # the wire's own error event
     "stall",  # nothing more, ever
 ]
+Face: TypeAlias = Literal["chat", "messages", "responses"]
 Leaving: TypeAlias = Literal["close", "half_close"]
 Reading: TypeAlias = Literal["at once", "slowly", "never"]
 Results: TypeAlias = Literal["all", "some", "edited"]
@@ -110,15 +111,16 @@ class Ask(Struct, frozen=True, omit_defaults=True):
 
     `name` is unique in its scenario; the upstreams know a request by it. A request that `follows` brings the
     results of the answer before it, where that asked for any; else it begins a conversation. `copies` are
-    sent at the same moment. `replies` are for the model calls that it causes, in their order, whoever is
-    called; more calls than replies are answered with a short text.
+    sent at the same moment. `extras`: it asks for what is told on request only, usage in a stream (Chat
+    Completions) or encrypted reasoning (Responses). `replies` are for the model calls that it causes, in
+    their order, whoever is called; more calls than replies are answered with a short text.
     """
 
     name: str
     model: str = "alpha/one"
     stream: bool = True
     tools: bool = False
-    include_usage: bool = False
+    extras: bool = False
     preflight: float | None = None
     wait: float = 0.0
     follows: bool = False
@@ -132,7 +134,7 @@ class Ask(Struct, frozen=True, omit_defaults=True):
 
 
 class Client(Struct, frozen=True, omit_defaults=True):
-    """A client: its requests, one after the other, over one connection where that is kept.
+    """A client of one API (`face`): its requests, one after the other, over one connection where it is kept.
 
     An `embedded` one is no client but a program in the server's own process, with tools that run there.
     """
@@ -141,6 +143,7 @@ class Client(Struct, frozen=True, omit_defaults=True):
     start: float = 0.0
     keeps_alive: bool = True
     embedded: bool = False
+    face: Face = "chat"
 
 
 class Outage(Struct, frozen=True, omit_defaults=True):

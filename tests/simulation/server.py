@@ -42,12 +42,14 @@ async def probe(k: str, s: float, how: str, p: int = 0) -> Any:
     return await perform(k, s, how, p, f"done {k}")
 
 
+MODULES = {"alpha": "chat-completions", "beta": "openai", "gamma": "anthropic"}
+
+
 def configuration(scenario: Scenario) -> dict[str, Any]:
     """What `host_config.json` would say."""
     s = scenario.settings
     providers: dict[str, Any] = {}
     for name, port in PORTS.items():
-        wire = "anthropic" if name == "gamma" else "chat-completions"
         config: dict[str, Any] = {
             "base_url": f"http://127.0.0.1:{port}/v1",
             "api_key": f"sk-simulated-{name}",
@@ -60,7 +62,9 @@ def configuration(scenario: Scenario) -> dict[str, Any]:
         }
         if name in s.drains:
             config |= {"on_disconnect": "drain", "drain_timeout": 6.0}
-        providers[name] = {"module": wire, "config": config}
+        if name == "beta":
+            config["wire"] = "responses"
+        providers[name] = {"module": MODULES[name], "config": config}
     return {
         "providers": providers,
         "routing": {"roles": {"fast": ["alpha/one", "gamma/one", "beta/one"]}},

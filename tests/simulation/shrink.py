@@ -65,6 +65,7 @@ def _smaller_client(client: Client) -> Iterator[Client]:
             yield replace(client, asks=_with(client.asks, place, less))
     yield from _plainer(client, "start", 0.0)
     yield from _plainer(client, "keeps_alive", True)
+    yield from _plainer(client, "face", "chat")
 
 
 def _smaller_ask(ask: Ask) -> Iterator[Ask]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 from simulation import __main__ as command
-from simulation import bugs_of_money, bugs_of_recording, kernel  # noqa: F401 - they enter their bugs into the list
+from simulation import bugs_of_faces, bugs_of_money, bugs_of_recording, kernel  # noqa: F401 - they enter their bugs into the list
 from simulation.bugs_of_content import the_role_is_sent_twice
 from simulation.bugs_of_ends import the_terminal_event_is_doubled
 from simulation.chronicle import Violation

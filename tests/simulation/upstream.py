@@ -13,7 +13,8 @@ import trio
 from simulation.chronicle import Chronicle
 from simulation.http_text import Message
 from simulation.scenario import Ask, Outage, Reply, Step
-from simulation.wires import ChatSpeaker, Frame, MessagesSpeaker, Piece, Speaker
+from simulation.wires import Frame, Piece
+from simulation.wires_responses import SPEAKERS, Speaking
 
 TOKEN = re.compile(r"⟦([^⟧]+)⟧")
 """How a request names itself: the last one in a conversation is the request that the call is for."""
@@ -44,8 +45,7 @@ class Exchange:
         self.place = place
         self.reply = reply
         self.request = request
-        kind = MessagesSpeaker if provider == "gamma" else ChatSpeaker
-        self.speaker: ChatSpeaker | MessagesSpeaker = kind(reply, f"{ask}-{place}", number, request["model"])
+        self.speaker = SPEAKERS[provider](reply, f"{ask}-{place}", number, request["model"])
         self.pieces: list[tuple[float, Piece]] = []
         self.reported: list[tuple[int, int]] = []
         self.signs: list[float] = []
@@ -131,7 +131,7 @@ class Upstreams:
         return again
 
     def _exchange(self, provider: str, request: Any) -> Exchange:
-        ask = _last_token(request["messages"])
+        ask = _last_token(request["input"] if "input" in request else request["messages"])
         place = self._places[ask]
         self._places[ask] += 1
         replies = self._asks[ask.partition("_")[0]].replies
@@ -257,11 +257,10 @@ class _Answering:
                 self._exchange.freed_at = trio.current_time()
                 self._exchange.events.append(trio.current_time())
 
-    async def _end(self, speaker: Speaker) -> bool:
+    async def _end(self, speaker: Speaking) -> bool:
         await self._linger()
         match self._reply.ending:
             case "finish" | "length" as finish:
-                assert isinstance(speaker, ChatSpeaker | MessagesSpeaker)
                 ending = list(speaker.end("stop" if finish == "finish" else "length"))
                 for frame in ending[:-1]:
                     await self._say(frame)
@@ -288,8 +287,7 @@ class _Answering:
         return False
 
     @staticmethod
-    def _chunk_of_error(speaker: Speaker) -> bytes:
-        assert isinstance(speaker, ChatSpeaker | MessagesSpeaker)
+    def _chunk_of_error(speaker: Speaking) -> bytes:
         data = speaker.error()
         return b"%x\r\n%b\r\n" % (len(data), data)
 
@@ -301,7 +299,7 @@ def _texts(value: Any) -> Iterator[str]:
         for each in value:
             yield from _texts(each)
     elif isinstance(value, dict):
-        for name in ("content", "text"):
+        for name in ("content", "text", "output"):
             yield from _texts(value.get(name))
 
 
