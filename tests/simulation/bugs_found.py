@@ -23,6 +23,7 @@ from trio_agent.turn import history
 from trio_agent.turn.call import ModelCall
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.ending import Ending
+from trio_agent.wire import responses_input
 
 
 @contextmanager
@@ -92,6 +93,19 @@ def a_refusal_is_no_part_of_what_was_said() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def words_behind_a_call_are_another_answer() -> Iterator[None]:
+    """Where a tool of the server's had run before the call: so the last answer was one without a call."""
+    take = responses_input._Folder._take_call
+
+    def take_unowed(folder: Any, call: Any, place: str, *, custom: bool) -> None:
+        take(folder, call, place, custom=custom)
+        folder._owed = False
+
+    with replaced((responses_input._Folder, "_take_call", take_unowed)):
+        yield
+
+
 class Finding(Struct, frozen=True):
     """A scenario in `findings/`: the invariant that its bug contradicts, words of the complaint, the bug."""
 
@@ -124,6 +138,9 @@ FINDINGS: dict[str, Finding] = {
     ),
     "an_outcome_is_closed_twice": Finding(
         1, "though it is closed", clean_up_and_stop_work_on_the_same_effects
+    ),
+    "words_come_back_behind_a_call": Finding(
+        6, "was taken for another turn", words_behind_a_call_are_another_answer
     ),
 }
 """By the scenario's name."""

@@ -147,6 +147,8 @@ class _Folder:
         self._open: list[tuple[Part, str]] = []
         self._ran: list[tuple[ToolResult, str]] = []
         """Results of the server's own tools that the open answer called."""
+        self._owed = False
+        """Whether the open answer called a tool of the client's. No other answer comes before its output."""
 
     def done(self) -> Input:
         self._close()
@@ -207,6 +209,7 @@ class _Folder:
             raise _invalid(place, "a call needs `call_id` and `name`")
         arguments = msgspec.json.encode({"input": call.input}).decode() if custom else call.arguments
         self._answer(ToolCall(call.call_id, self._tools.name_of(call.namespace, call.name), arguments), place)
+        self._owed = True
 
     def _take_mcp_call(self, call: _McpCall, place: str) -> None:
         if call.server_label != SERVER_LABEL:
@@ -230,7 +233,8 @@ class _Folder:
     def _answer(self, part: Part, place: str, origin: str | None = None) -> None:
         """A part of an answer."""
         other = origin is not None and self._origin is not None and origin != self._origin
-        if self._role != "assistant" or other or (self._ran and not isinstance(part, ToolCall)):
+        goes_on = isinstance(part, ToolCall) or self._owed or not self._ran
+        if self._role != "assistant" or other or not goes_on:
             self._close()
             self._role, self._place = "assistant", place
         self._origin = self._origin or origin
@@ -247,7 +251,7 @@ class _Folder:
     def _end_answer(self) -> None:
         """The open answer is over; what the server's own tools said to it begins the results."""
         ran = self._ran
-        self._ran = []
+        self._ran, self._owed = [], False
         self._say("assistant", self._place, self._open, self._origin)
         self._origin = None
         self._role, self._open = "tool", [*ran]
