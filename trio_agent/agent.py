@@ -55,7 +55,8 @@ SWEEP_SECONDS = 60.0
 TIDY_SECONDS = 3600.0
 SHUTDOWN_RETRY_SECONDS = 5.0
 LOG_MARGIN_SECONDS = 120.0
-"""What a turn may take beside `server.turn_timeout`: to be let in, to drain, and to be written down."""
+"""What a turn may take beside `server.session_wait` and `server.turn_timeout`: to be let in, to drain, and to
+be written down."""
 
 
 class Agent:
@@ -80,7 +81,8 @@ class Agent:
         self.prices: Mapping[str, Price | None] = house.prices
         self.store: Store = house.store
         self.world: World = house.world
-        lifetime = house.config.server.turn_timeout + LOG_MARGIN_SECONDS
+        server = house.config.server
+        lifetime = server.session_wait + server.turn_timeout + LOG_MARGIN_SECONDS
         self.logs = EventLogs(house.store, house.world.now, lifetime=lifetime)
         self._running = RunningTurns(self.logs, house.world.now, nursery)
         self._contexts = contexts

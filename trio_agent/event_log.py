@@ -294,9 +294,17 @@ class EventLogs:
             log.append([ending(BROKEN, log.batches)])
         if not log.sealed and log.head is not None:
             logger.error("the log %s has no end in the store", log.id)
-            self._lost[log.id] = None
-            if len(self._lost) > MOST_LOST:
-                del self._lost[next(iter(self._lost))]
+            self.give_up(log.id)
+
+    def give_up(self, log_id: str) -> None:
+        """Note that nothing will come any more of an answer of this process, whatever the store says."""
+        self._lost[log_id] = None
+        if len(self._lost) > MOST_LOST:
+            del self._lost[next(iter(self._lost))]
+
+    def is_given_up(self, log_id: str) -> bool:
+        """Whether `give_up` was told of this answer, here and not too long ago."""
+        return log_id in self._lost
 
     def live(self, owner: str, log_id: str) -> LiveLog | None:
         """The log of an answer that is being made here."""
@@ -319,7 +327,7 @@ class EventLogs:
         """Whether an open log will never end: who wrote it died, or lost the store."""
         if row.ended_at is not None and not row.broken:
             return False
-        return row.broken or row.id in self._lost or self.now() - row.created_at > self._lifetime
+        return row.broken or self.is_given_up(row.id) or self.now() - row.created_at > self._lifetime
 
 
 BROKEN: Final = Problem(

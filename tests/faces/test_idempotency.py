@@ -427,13 +427,13 @@ async def test_two_servers_on_one_store_make_one_turn(autojump_clock: trio.abc.C
 
 @pytest.mark.parametrize("died", ["before the turn", "in the middle"])
 async def test_what_a_dead_server_began_is_begun_anew(autojump_clock: trio.abc.Clock, died: str) -> None:
-    """A key whose turn never came is waited for a minute; one whose log broke off not at all."""
+    """A key whose turn never came is waited for a minute and a half; one whose log broke off not at all."""
     async with served(says("Anew")) as server:
         await claim_as_another(server, log=died == "in the middle")
         answer = await server.ask()
         assert b"Anew" in answer.body
         assert not replayed(answer)
-        assert trio.current_time() == pytest.approx(60 if died == "before the turn" else 0, abs=1)
+        assert trio.current_time() == pytest.approx(90 if died == "before the turn" else 0, abs=1)
 
 
 async def claim_as_another(server: Server, *, log: bool) -> None:

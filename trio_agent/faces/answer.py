@@ -134,6 +134,18 @@ def ignored_header(ignored: Iterable[str]) -> Headers:
     return [(b"x-ignored", ", ".join(shown).encode("ascii", "replace"))]
 
 
+class NotedSend:
+    """A `send` that remembers whether an answer has begun; after that there is no other status."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.began = False
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        self.began = True
+        await self._send(message)
+
+
 async def send_json(send: Send, status: int, body: bytes, headers: Headers) -> None:
     """One whole JSON answer."""
     await send(

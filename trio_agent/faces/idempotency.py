@@ -21,7 +21,7 @@ from trio_agent.admission import STORE_RETRY_SECONDS, Admitted
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.event_log import POLL_SECONDS, LiveLog, LogReader
-from trio_agent.faces.answer import Send
+from trio_agent.faces.answer import NotedSend, Send
 from trio_agent.faces.request import Incoming
 from trio_agent.statemachine import Turn
 from trio_agent.statemachine import effects as fx
@@ -37,7 +37,8 @@ logger = logging.getLogger("trio_agent.log")
 HEADER: Final = "idempotency-key"
 REPLAYED: Final = (b"idempotent-replayed", b"true")
 ADMISSION_SECONDS: Final = 60.0
-"""How long another process may take from a key to the turn; then it is taken for dead."""
+"""How long another process may take from a key to the turn, beside the wait for a conversation; then it is
+taken for dead."""
 FORGET_SECONDS: Final = 5.0
 """What freeing a key may take when its request is left."""
 _VISIBLE = re.compile(r"[!-~]{1,255}")
@@ -126,11 +127,15 @@ class Once(Struct, frozen=True, kw_only=True):
 
         Raises:
             AgentError: nothing has been sent; it is the answer.
+            StoreError: an answer has begun and cannot be read on. It has no end then.
         """
+        noted = NotedSend(send)
         try:
-            while not await self._attempt(send):
+            while not await self._attempt(noted):
                 pass
         except StoreError as error:
+            if noted.began:
+                raise
             raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
 
     async def _attempt(self, send: Send) -> bool:
@@ -171,11 +176,15 @@ class Once(Struct, frozen=True, kw_only=True):
 
     async def _free(self, row: KeyRow, log: LiveLog, error: BaseException) -> None:
         """There is no turn: free the key, then tell those that wait for one."""
+        freed = False
         with trio.move_on_after(FORGET_SECONDS, shield=True):
             try:
                 await self.agent.store.forget_key(row)
+                freed = True
             except StoreError as failed:
                 logger.warning("an idempotency key could not be freed: %s", failed)
+        if not freed:
+            self.agent.logs.give_up(row.log_id)
         log.refuse(error if isinstance(error, AgentError) else None)
         self.agent.logs.end(log)
 
@@ -207,8 +216,7 @@ class Once(Struct, frozen=True, kw_only=True):
     async def _follow_stored(self, held: KeyRow, send: Send) -> bool:
         logs, store = self.agent.logs, self.agent.store
         row = await store.find_log(held.owner, held.log_id)
-        if row is None and self.agent.world.now() - held.created_at < ADMISSION_SECONDS:
-            # Another process is about to let it in, or to free the key.
+        if row is None and self._may_begin(held):
             await trio.sleep(POLL_SECONDS)
             return False
         if row is None or logs.is_broken(row):
@@ -217,6 +225,13 @@ class Once(Struct, frozen=True, kw_only=True):
         with LogReader(logs, row, 0) as reader:
             await self.write(reader, _replayed(send))
         return True
+
+    def _may_begin(self, held: KeyRow) -> bool:
+        """Whether another process may be about to let the holder of a key in, or to free the key."""
+        # It may wait for its conversation for as long as this process would.
+        wait = ADMISSION_SECONDS + self.agent.config.server.session_wait
+        age = self.agent.world.now() - held.created_at
+        return age < wait and not self.agent.logs.is_given_up(held.log_id)
 
 
 class KeyKeeper:

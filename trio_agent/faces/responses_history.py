@@ -146,6 +146,10 @@ async def _give_back(agent: Agent, conversation: str, writer: str) -> None:
             await agent.store.release_conversation(conversation, writer)
         except StoreError as error:
             logger.warning("the conversation %s could not be given back: %s", conversation, error)
+        else:
+            return
+    # Whoever comes next gives it back.
+    agent.logs.give_up(writer)
 
 
 async def _claim(agent: Agent, conversation: str, owner: str, writer: str) -> None:
@@ -174,9 +178,12 @@ async def _claim(agent: Agent, conversation: str, owner: str, writer: str) -> No
 
 
 async def _is_lost(agent: Agent, owner: str, writer: str) -> bool:
-    """Whether the answer of a writer will never end: its server could not write down that it did."""
+    """Whether the answer of a writer will never end: its server could not write down that it did, or failed
+    before there was an answer."""
     if agent.logs.live(owner, writer) is not None:
         return False
+    if agent.logs.is_given_up(writer):
+        return True
     log = await agent.store.find_log(owner, writer)
     return log is not None and agent.logs.is_broken(log)
 

@@ -12,7 +12,7 @@ from trio_agent.admission import STORE_RETRY_SECONDS
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.faces import conversations, responses_state
-from trio_agent.faces.answer import send_error
+from trio_agent.faces.answer import NotedSend, send_error
 from trio_agent.faces.paging import flag_of, number_of, page_of
 from trio_agent.faces.request import Incoming, RawBody
 from trio_agent.faces.responses_options import checked_include
@@ -115,19 +115,13 @@ async def _read(
     reading: responses_state.Reading,
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
-    started = False
-
-    async def noting(message: dict[str, Any]) -> None:
-        nonlocal started
-        started = True
-        await send(message)
-
+    noted = NotedSend(send)
     try:
-        await responses_state.read(agent, owner, response_id, reading, noting)
+        await responses_state.read(agent, owner, response_id, reading, noted)
     except AgentError as error:
         await send_error(send, error, [])
     except StoreError as error:
-        if started:
+        if noted.began:
             raise  # without its end, nobody takes the stream for whole
         unavailable = AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS)
         await send_error(send, unavailable, [])
