@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from replay.test_replay_recorded import TOOLS, ask, calls, hello, kinds, plays, recorded
 
-from trio_agent.recording.codec import load
+from trio_agent.recording.codec import RecordingError, load
 from trio_agent.recording.format import Embedded, Found, Recording
+from trio_agent.replay.checks import check_line
 from trio_agent.testing import Client
 from trio_agent.testing import client as client_of
 
@@ -85,3 +87,17 @@ async def test_a_thread_that_goes_on(tmp_path: Path) -> None:
     assert [message["role"] for message in line.request["messages"]] == ["user", "assistant", "user"]
     for recording in (begins, goes_on):
         await plays(recording)
+
+
+@pytest.mark.parametrize(
+    ("kept", "why"),
+    [
+        ({"sesion": []}, "there are session"),
+        ({"session": [{"role": "poet", "parts": []}]}, "poet"),
+        ({"session": {}}, "array"),
+    ],
+)
+def test_what_cannot_have_been_kept(kept: dict[str, Any], why: str) -> None:
+    """Told before anything is played."""
+    with pytest.raises((RecordingError, msgspec.ValidationError), match=why):
+        check_line(Found(kept=kept))
