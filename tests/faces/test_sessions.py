@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
 import trio
 from support.chat_app import Answer, ChatApp, chat_app
+from support.serving import Served
 
 from trio_agent.testing import client as client_of
 
@@ -337,3 +340,22 @@ async def test_a_response_that_went_on_can_be_gone_on_from(autojump_clock: trio.
         await trio.sleep(1)
         (branch,) = (await session(app)).json()["branches"]
         assert len(branch["turn_ids"]) == 2
+
+
+def test_over_a_socket_and_on_a_disk(served: Served) -> None:
+    """A started server, its database, and a session id with signs that a path must spell otherwise."""
+    label = "a b/c?%d"
+    mine = {"authorization": f"Bearer {served.key}", "x-session-id": label, "x-continue-session": "true"}
+    with httpx.Client(base_url=served.url, headers=mine) as http:
+        turns = []
+        for words in ("One", "Two"):
+            answer = http.post(PATHS["messages"], json=body("messages", words))
+            assert answer.status_code == 200, answer.text
+            turns.append(answer.headers["x-turn-id"])
+        shown = http.get(f"/v1/sessions/{quote(label, safe='')}").json()
+        assert shown["id"] == label
+        assert [message["role"] for message in shown["messages"]] == ["user", "assistant"] * 2
+        (branch,) = shown["branches"]
+        assert branch["turn_ids"] == turns
+        answer = http.get(f"/v1/sessions/{quote(label, safe='')}", params={"branch": branch["id"]})
+        assert answer.json() == shown
