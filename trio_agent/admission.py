@@ -22,6 +22,7 @@ from trio_agent.statemachine import SnapshotError, Turn
 from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import Begin, Resume
 from trio_agent.store.contract import ParkRow, StateAt, Store, StoreError, TurnRow
+from trio_agent.truncation import left_out_at_first, sent_to
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.history import Returned, digest, repaired, returned, same_answer
@@ -30,7 +31,6 @@ from trio_agent.turn.keeper import Keeper, Together
 from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.session import SessionKeeper, continued, newest_branch, session_keeper
-from trio_agent.turn.signed_reasoning import as_seen_by
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools, ToolBox
 
@@ -48,6 +48,7 @@ class Admitted(Struct, frozen=True):
 
     `model` is the name to show the client, `notes` what was left out or repaired, `hidden` the server-side
     tools that the caller's own tools hide, `ignored` the fields of the request that no wire in question has.
+    `truncated` is how many of the oldest messages are left out for the model that is called first.
     `turn` is the machine: what was said is in it, once it has run. `before` is what its session
     had said, where the request goes on from that.
     """
@@ -58,6 +59,7 @@ class Admitted(Struct, frozen=True):
     notes: tuple[str, ...]
     hidden: tuple[str, ...]
     ignored: tuple[str, ...]
+    truncated: int
     first: Begin | Resume
     make_driver: MakeDriver
     before: tuple[Message, ...] = ()
@@ -289,7 +291,7 @@ class Admission:
             return Driver(
                 turn,
                 providers=self._providers,
-                build_request=build_request,
+                build_request=partial(build_request, journal),
                 tools=self._tools,
                 host=host,
                 journal=journal,
@@ -297,11 +299,16 @@ class Admission:
                 context=context,
             )
 
-        def build_request(turn: Turn, nonce: str) -> ProviderRequest:
+        def build_request(journal: Journal, turn: Turn, nonce: str) -> ProviderRequest:
             candidate = turn.candidate
+            sent = sent_to(turn, request, plan.tools, plan.makers)
+            if sent.left_out:
+                journal.note(
+                    f"messages left out to fit the context window of {candidate.origin}: {sent.left_out}"
+                )
             return ProviderRequest(
                 model=candidate.model,
-                messages=as_seen_by(turn.conversation, candidate.provider, candidate.origin, plan.makers),
+                messages=sent.messages,
                 tools=plan.tools,
                 options=context.options(candidate, request.options, plan.options),
                 nonce=nonce,
@@ -314,6 +321,7 @@ class Admission:
             plan.notes,
             plan.hidden,
             plan.ignored,
+            left_out_at_first(turn, first, request, plan.tools, plan.makers),
             first,
             make_driver,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from trio_agent.config.schema import Config
@@ -183,6 +184,10 @@ class Planner:
         for ref in refs:
             try:
                 taken = self.carried(ref, request.options, messages, tools)
+                if request.truncate and ref.model.context_window is not None:
+                    # It is done here, whatever the wire.
+                    ignored = tuple(name for name in taken.ignored if name != "truncation")
+                    taken = msgspec.structs.replace(taken, ignored=ignored)
             except AgentError as error:
                 first_error = first_error or error
             else:

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import Final, Literal
 
-import msgspec
 from msgspec import Struct
 
 from trio_agent.errors import AgentError, error_of
 from trio_agent.planning import Planner
 from trio_agent.providers.contract import Provider, ProviderRequest, UpstreamError
-from trio_agent.statemachine.conversation import (
-    Image,
-    Message,
-    Part,
-    ProviderReasoning,
-    RedactedThinking,
-    ToolCall,
-    ToolResult,
-)
 from trio_agent.statemachine.failure import Failure
 from trio_agent.statemachine.recovery import CandidateFailure, problem_of_one
 from trio_agent.store.contract import Store, StoreError
+from trio_agent.token_estimate import estimated
 from trio_agent.turn.history import repaired
 from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.request import TurnRequest
@@ -33,13 +23,7 @@ from trio_agent.turn.signed_reasoning import as_seen_by
 
 logger = logging.getLogger("trio_agent")
 
-BYTES_PER_TOKEN: Final = 4
-TOKENS_PER_IMAGE: Final = 1_600
-"""What Anthropic counts for an image of the largest size that it does not scale down, about."""
-TOKENS_PER_MESSAGE: Final = 4
 STORE_RETRY_SECONDS: Final = 5.0
-
-_encode = msgspec.json.Encoder().encode
 
 
 class TokenCount(Struct, frozen=True):
@@ -100,7 +84,7 @@ class TokenCounter:
         )
         counted = await self._asked(ref.provider_id, wanted)
         if counted is None:
-            return TokenCount(estimated(wanted), "estimated")
+            return TokenCount(estimated(wanted.messages, wanted.tools), "estimated")
         return TokenCount(counted, "provider")
 
     async def _asked(self, provider_id: str, request: ProviderRequest) -> int | None:
@@ -124,31 +108,3 @@ class TokenCounter:
 
 def _out_of_reach(error: StoreError) -> AgentError:
     return AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS)
-
-
-def estimated(request: ProviderRequest) -> int:
-    """A rough count: one token for four bytes of text, four for each message, 1,600 for each image."""
-    size = sum(len(_encode(tool)) for tool in request.tools)
-    tokens = sum(_tokens_beside_text(message) for message in request.messages)
-    size += sum(_bytes(part) for message in request.messages for part in message.parts)
-    return max(1, tokens + math.ceil(size / BYTES_PER_TOKEN))
-
-
-def _tokens_beside_text(message: Message) -> int:
-    inner = (part for result in message.tool_results for part in result.content)
-    images = sum(isinstance(part, Image) for part in (*message.parts, *inner))
-    return TOKENS_PER_MESSAGE + images * TOKENS_PER_IMAGE
-
-
-def _bytes(part: Part) -> int:
-    match part:
-        case Image():
-            return 0
-        case ToolCall(name=name, arguments=arguments):
-            return len(name.encode()) + len(arguments.encode("utf-8", "replace"))
-        case ToolResult(content=content):
-            return sum(_bytes(inner) for inner in content)
-        case RedactedThinking(data=data) | ProviderReasoning(data=data):
-            return len(data)
-        case _:
-            return len(part.text.encode("utf-8", "replace"))

@@ -114,13 +114,14 @@ def error_headers(error: AgentError) -> Headers:
     return headers
 
 
-def turn_headers(turn_id: str, ignored: Iterable[str]) -> Headers:
-    """`X-Turn-Id`, and `X-Ignored` for what of the request was left out.
+def turn_headers(turn_id: str, ignored: Iterable[str], *, truncated: int = 0) -> Headers:
+    """`X-Turn-Id`, `X-Ignored` for what of the request was left out, `X-Truncated` for how many messages.
 
     Args:
         ignored: names without commas or control characters; the first twenty are listed, the rest counted.
     """
-    return [(b"x-turn-id", turn_id.encode()), *ignored_header(ignored)]
+    headers = [(b"x-turn-id", turn_id.encode()), *ignored_header(ignored)]
+    return [*headers, (b"x-truncated", b"%d" % truncated)] if truncated else headers
 
 
 def ignored_header(ignored: Iterable[str]) -> Headers:

@@ -201,7 +201,8 @@ async def _begin(
     # What the session had said is part of what a later request goes on from; its instructions never are.
     said = admitted.before[instructions(admitted.before) :]
     asked = msgspec.structs.replace(asked, own_messages=(*said, *asked.own_messages))
-    headers = turn_headers(admitted.turn_id, [*asked.ignored, *admitted.ignored, *admitted.hidden])
+    ignored = [*asked.ignored, *admitted.ignored, *admitted.hidden]
+    headers = turn_headers(admitted.turn_id, ignored, truncated=admitted.truncated)
     head = head_of(asked.asked, admitted.model, incoming, server, response_id=response_id)
     return Begun(admitted, asked, Style(head, headers, asked.request.stream or over_socket))
 

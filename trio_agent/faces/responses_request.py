@@ -245,6 +245,7 @@ def decoded(
             notes=(*_notes(tools, body), *own.notes),
             continue_session=request.continues,
             keep=body.store is not False,
+            truncate=body.truncation == "auto",
         ),
         ignored=tuple(left_out),
         places=tuple((each.place, each.parts) for each in said),

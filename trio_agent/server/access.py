@@ -13,7 +13,7 @@ from trio_agent.config.binding import is_loopback
 from trio_agent.errors import AgentError
 from trio_agent.server.asgi import TurnApp
 
-EXPOSED_HEADERS = "X-Turn-Id, X-Ignored, Retry-After, Idempotent-Replayed"
+EXPOSED_HEADERS = "X-Turn-Id, X-Ignored, X-Truncated, Retry-After, Idempotent-Replayed"
 """What pages of the allowed origins may read of an answer, beside what every page may."""
 
 

@@ -65,6 +65,11 @@ class Journal:
         self._tools: list[dict[str, Any]] = list(row.tools)
         self.row = row
 
+    def note(self, text: str) -> None:
+        """Note something in the turn's record, once."""
+        if text not in self.row.notes:
+            self.row = msgspec.structs.replace(self.row, notes=(*self.row.notes, text))
+
     def note_state(self, state: State) -> None:
         if state not in FINAL:
             self._stood = state

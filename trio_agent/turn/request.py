@@ -14,7 +14,8 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     `model` is the name that the client used, absent when `role` chooses. `owner` is the key that the
     caller authenticated with ("" on a server without keys). `preflight` is the window that the client
     asked for, in seconds. `notes` say what the face left out or repaired. `continue_session` puts what the
-    session said last before `messages`. `keep` is false if the client wants nothing of this kept.
+    session said last before `messages`. `keep` is false if the client wants nothing of this kept. `truncate`
+    allows that the oldest messages are left out where the conversation is too long for a model.
     """
 
     face: str
@@ -30,3 +31,4 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     continue_session: bool = False
     keep: bool = True
+    truncate: bool = False
