@@ -41,6 +41,7 @@ STATUS: Final[Mapping[str, int]] = {
     "tools_not_supported_by_backend": 422,
     "images_not_supported_by_backend": 422,
     "max_model_calls": 422,
+    "compaction_failed": 422,
     "rate_limited": 429,
     "headers_too_large": 431,
     "internal_error": 500,

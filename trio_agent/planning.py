@@ -131,6 +131,8 @@ class Planner:
         offered = () if embedded else tuple(tool for tool in self._host_tools if tool.name not in callers)
         hosts = callers | {tool.name for tool in offered}
         servers = tuple(tool for tool in self._tools.tools if tool.name not in hosts)
+        if request.bare:
+            offered, servers, hosts = (), (), callers
         hidden = [tool.name for tool in self._tools.tools if tool.name in callers]
         notes = [*request.notes, *repairs]
         if not callers and (offered or servers) and not all(_calls_tools(ref) for ref in refs):
@@ -142,7 +144,7 @@ class Planner:
         notes += [f"the server-side tool {name} is hidden by the caller's own tool" for name in hidden]
         # Before the operator's own words come in: what a refusal names is counted in the client's messages.
         able = self._able(choice.refs, request, messages, tools)
-        if self._config.agent.system_prompt is not None:
+        if self._config.agent.system_prompt is not None and not request.bare:
             messages = (Message("system", (Text(self._config.agent.system_prompt),)), *messages)
         notes += dict.fromkeys(
             f"the field {name} was left out: the provider {ref.provider_id} speaks another format"

@@ -233,3 +233,43 @@ def test_no_key_no_socket(served: Served) -> None:
     with pytest.raises(InvalidStatus) as caught, open_socket(served, Authorization="Bearer wrong"):
         pass
     assert caught.value.response.status_code == 401
+
+
+# --- compaction ---------------------------------------------------------------------------------------------
+
+TALK = [
+    message("user", "We launch on Tuesday and tell support first."),
+    message("assistant", "Understood: Tuesday, and support knows before."),
+]
+
+
+def compact(served: Served, **body: Any) -> httpx.Response:
+    return httpx.post(f"{served.url}/v1/responses/compact", json=body, headers=served.headers, timeout=20)
+
+
+def test_a_compaction(served: Served) -> None:
+    """One body of the specification's shape, with one item that stands for what was answered."""
+    body = {"model": "demo", "prompt_cache_key": "k", "input": TALK}
+    assert faults(body, "CompactResponseMethodPublicBody") == []
+    answer = compact(served, **body)
+    assert answer.status_code == 200
+    assert faults(answer.json(), "CompactResource") == []
+    assert [item["type"] for item in answer.json()["output"]] == ["message", "compaction"]
+
+
+def test_a_compaction_needs_a_model(served: Served) -> None:
+    """A body without one is refused, by its name."""
+    answer = compact(served, input=TALK)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+
+
+def test_a_new_chain_goes_on_from_a_compaction(served: Served) -> None:
+    """Over a WebSocket, its output and a question are the input; then the chain goes on by id."""
+    output = compact(served, model="demo", input=TALK).json()["output"]
+    for item in output:
+        assert faults(item, "ItemParam") == []
+    with open_socket(served) as socket:
+        first = response_to(socket, store=False, input=[*output, message("user", "When do we launch?")])
+        second = response_to(socket, store=False, input="Sure?", previous_response_id=first["id"])
+    assert first["previous_response_id"] is None
+    assert second["previous_response_id"] == first["id"]

@@ -153,20 +153,32 @@ def parsed(incoming: Incoming, server: ServerConfig, *, over_socket: bool = Fals
     """
     with incoming.body.opened() as whole:
         raw = without_mark(whole)
-        _refuse_form(raw, incoming.headers.get("content-type", ""))
+        refuse_form(raw, incoming.headers.get("content-type", ""))
         body = decode(raw, wire.CREATE_RESPONSE, max_depth=server.max_depth)
         options.refuse_what_cannot_be_carried(body, over_socket=over_socket)
-        items = wire.items_of(body.input)
-        references = {
-            index: found
-            for index, item in enumerate(items)
-            if (found := wire.reference_of(item, f"input[{index}]")) is not None
-        }
-        body.input = None  # `items` holds it all
-        request = Parsed(body, items, references, wire.unknown_fields(raw))
+        request = read_items(body, wire.unknown_fields(raw))
     named = [name for name in ("previous_response_id", "conversation") if getattr(request, name) is not None]
     continues = continues_session(incoming, named[0] if named else None)
     return msgspec.structs.replace(request, continues=continues)
+
+
+def read_items(body: wire.CreateResponse, extra: dict[str, Any]) -> Parsed:
+    """The request, with the items of its input out of its body.
+
+    Args:
+        extra: the fields that have no name here.
+
+    Raises:
+        AgentError: one of the items is none.
+    """
+    items = wire.items_of(body.input)
+    references = {
+        index: found
+        for index, item in enumerate(items)
+        if (found := wire.reference_of(item, f"input[{index}]")) is not None
+    }
+    body.input = None  # `items` holds it all
+    return Parsed(body, items, references, extra)
 
 
 def resolved(request: Parsed, found: Mapping[str, Item]) -> tuple[Item, ...]:
@@ -318,7 +330,8 @@ def _asked(request: Parsed, names: ToolNames, incoming: Incoming, server: Server
     )
 
 
-def _refuse_form(raw: bytes, content_type: str) -> None:
+def refuse_form(raw: bytes, content_type: str) -> None:
+    """Raise AgentError for a body that is no JSON because its client sends a form."""
     if content_type.lower().startswith(_FORM) and not raw.lstrip().startswith(b"{"):
         raise AgentError(
             "invalid_request", "The body is a form; send it as JSON, with `Content-Type: application/json`."
@@ -334,6 +347,8 @@ __all__ = [
     "decoded",
     "decoded_request",
     "parsed",
+    "read_items",
+    "refuse_form",
     "resolved",
     "unknown_response",
 ]

@@ -15,7 +15,7 @@ from trio_agent.agent import Agent
 from trio_agent.config.binding import check_binding
 from trio_agent.config.problems import ConfigError
 from trio_agent.errors import AgentError
-from trio_agent.faces import chat, count_tokens, health, messages, models, responses, sessions
+from trio_agent.faces import chat, compact, count_tokens, health, messages, models, responses, sessions
 from trio_agent.faces.answer import (
     JSON,
     Headers,
@@ -77,6 +77,10 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
     @app.post("/v1/responses")
     async def create_response() -> TurnResponse:
         return await turn(responses.respond)
+
+    @app.post("/v1/responses/compact")
+    async def compact_conversation() -> TurnResponse:
+        return await turn(compact.respond)
 
     @app.post("/v1/messages")
     async def create_message() -> TurnResponse:

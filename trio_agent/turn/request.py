@@ -15,7 +15,8 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     caller authenticated with ("" on a server without keys). `preflight` is the window that the client
     asked for, in seconds. `notes` say what the face left out or repaired. `continue_session` puts what the
     session said last before `messages`. `keep` is false if the client wants nothing of this kept. `truncate`
-    allows that the oldest messages are left out where the conversation is too long for a model.
+    allows that the oldest messages are left out where the conversation is too long for a model. `bare`
+    keeps away what the operator adds to turns: the system prompt and tools.
     """
 
     face: str
@@ -32,3 +33,4 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     continue_session: bool = False
     keep: bool = True
     truncate: bool = False
+    bare: bool = False
