@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from responses_app import PATH, WEATHER, asked
+from responses_socket_app import connected
+from support.chat_app import chat_app
 from trio.testing import MockClock
 
 from trio_agent import testing
@@ -90,6 +92,17 @@ async def test_an_upstream_of_the_same_format_is_told_as_well(autojump_clock: Mo
         answer = await testing.client(agent).ask(body, path=PATH)
     assert int(answer.headers["x-truncated"]) > 0
     assert provider.requests[0].options.extra == {"truncation": "auto"}
+
+
+async def test_over_a_websocket_the_first_event_says_it(autojump_clock: MockClock) -> None:
+    """There are no other headers there."""
+    config = {"providers": {"replay": {"config": {"models": [{"id": "demo", "context_window": 1_000}]}}}}
+    async with chat_app(config) as app, connected(app) as socket:
+        body = asked(LONG, truncation="auto", max_output_tokens=250, store=False)
+        await socket.send({"type": "response.create", **body})
+        first, *_ = await socket.answer()
+    assert first["headers"]["x-truncated"] == "6"
+    assert len(app.requests[0].messages) == 6
 
 
 async def test_what_is_too_long_all_the_same_is_refused_by_the_upstream(autojump_clock: MockClock) -> None:
