@@ -65,11 +65,19 @@ def message_of(answer: Answer) -> dict[str, Any]:
             case "content_block_stop":
                 opened = False
                 if arguments:
-                    content[-1]["input"] = json.loads("".join(arguments))
+                    content[-1]["input"] = _value("".join(arguments))
             case other:
                 raise AssertionError(other)
     assert not opened
     return {**message, **delta["delta"], "content": content, "usage": delta["usage"]}
+
+
+def _value(arguments: str) -> Any:
+    """A call's input; a call that was cut has none yet, and its text stands for it."""
+    try:
+        return json.loads(arguments)
+    except json.JSONDecodeError:
+        return arguments
 
 
 def _grow(block: dict[str, Any], delta: dict[str, Any], arguments: list[str]) -> None:

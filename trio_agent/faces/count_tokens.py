@@ -7,9 +7,9 @@ import msgspec
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.faces.answer import Send, ignored_header, send_json
+from trio_agent.faces.messages_request import in_own_words
 from trio_agent.faces.messages_threads import taken_in
 from trio_agent.faces.request import Incoming
-from trio_agent.turn.places import in_the_clients_words
 
 
 async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
@@ -22,7 +22,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     try:
         count = await agent.count_tokens(decoded.request)
     except AgentError as error:
-        raise in_the_clients_words(error, decoded.places) from None
+        raise in_own_words(error, decoded) from None
     body = msgspec.json.encode({"input_tokens": count.input_tokens})
     headers = [(b"x-usage-source", count.source.encode()), *ignored_header(decoded.ignored)]
     await send_json(send, 200, body, headers)

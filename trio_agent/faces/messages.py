@@ -9,12 +9,11 @@ from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.faces.answer import Send, turn_headers
 from trio_agent.faces.idempotency import Begun, Key, Once, key_of, through
-from trio_agent.faces.messages_request import FACE, Decoded
+from trio_agent.faces.messages_request import FACE, Decoded, in_own_words
 from trio_agent.faces.messages_sinks import Style, make_sink, sink_of
 from trio_agent.faces.messages_threads import ThreadKeeper, taken_in
 from trio_agent.faces.request import Incoming
 from trio_agent.turn.context import TurnContext
-from trio_agent.turn.places import in_the_clients_words
 
 PREFIX = "msg_"
 
@@ -67,7 +66,7 @@ async def _admitted(agent: Agent, asked: Decoded, context: TurnContext) -> Admit
     try:
         return await agent.admit(asked.request, context=context)
     except AgentError as error:
-        raise in_the_clients_words(error, asked.places) from None
+        raise in_own_words(error, asked) from None
 
 
 def _style(agent: Agent, asked: Decoded, admitted: Admitted, incoming: Incoming, response_id: str) -> Style:

@@ -17,6 +17,7 @@ from trio_agent.errors import AgentError
 from trio_agent.faces.request import Incoming, continues_session, preflight_of, session_of, wants_stream
 from trio_agent.providers.contract import NamedTool, Options, ResponseFormat, ToolChoice
 from trio_agent.statemachine.conversation import Message
+from trio_agent.turn.places import in_the_clients_words
 from trio_agent.turn.request import TurnRequest
 from trio_agent.wire import messages_request as wire
 from trio_agent.wire.body import decode, without_mark
@@ -30,6 +31,8 @@ _MOST_BETAS = 50
 _LONGEST_USER = 64  # characters that other vendors take
 PLACE = "thread.previous_message_id"
 """What an error in the part of a conversation that the server keeps is laid to."""
+_FIELDS = {"stop": "stop_sequences", "response_format": "output_config.format"}
+"""Where this format has options of ours that it calls otherwise."""
 
 
 class Definitions(Struct, frozen=True, kw_only=True):
@@ -79,6 +82,13 @@ class Decoded(Struct, frozen=True):
     own_messages: tuple[Message, ...]
     definitions: Definitions | None
     previous_message_id: str | None
+
+
+def in_own_words(error: AgentError, asked: Decoded) -> AgentError:
+    """The error with the place or the field that it names as this format has it."""
+    extra = asked.request.options.extra or {}
+    effort = "thinking" if "thinking" in extra else "output_config.effort"
+    return in_the_clients_words(error, asked.places, names=_FIELDS | {"reasoning_effort": effort})
 
 
 _DEFINITIONS = msgspec.json.Decoder(Definitions)

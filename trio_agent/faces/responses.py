@@ -22,6 +22,7 @@ from trio_agent.faces.request import Incoming
 from trio_agent.faces.responses_head import PREFIX, head_of
 from trio_agent.faces.responses_history import look_up, writing_to
 from trio_agent.faces.responses_keeper import ResponseKeeper
+from trio_agent.faces.responses_options import FIELDS
 from trio_agent.faces.responses_output import Output
 from trio_agent.faces.responses_request import FACE, Decoded, History, Parsed, decoded, parsed
 from trio_agent.faces.responses_sinks import ResumedStream, Style, decode_style, make_sink
@@ -197,7 +198,7 @@ async def _begin(
     try:
         admitted = await agent.admit(turn, context=context)
     except AgentError as error:
-        raise in_the_clients_words(error, asked.places, whole="input") from None
+        raise in_the_clients_words(error, asked.places, whole="input", names=FIELDS) from None
     # What the session had said is part of what a later request goes on from; its instructions never are.
     said = admitted.before[instructions(admitted.before) :]
     asked = msgspec.structs.replace(asked, own_messages=(*said, *asked.own_messages))

@@ -26,6 +26,13 @@ INCLUDES: Final = (
 )
 """What `include` may name. All but the first are of tools that no answer here holds, or shown in any case."""
 
+FIELDS: Final = {
+    "response_format": "text.format",
+    "verbosity": "text.verbosity",
+    "reasoning_effort": "reasoning.effort",
+}
+"""Where this format has options of ours that it calls otherwise."""
+
 _LOGPROBS: Final = "message.output_text.logprobs"
 _MOST_METADATA: Final = 16
 _LONGEST_KEY: Final = 64

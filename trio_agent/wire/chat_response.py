@@ -20,7 +20,10 @@ _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
 class PromptDetails(Struct):
+    """`cache_write_tokens` is there where some were written: few vendors count them."""
+
     cached_tokens: int
+    cache_write_tokens: int | UnsetType = UNSET
 
 
 class CompletionDetails(Struct):
@@ -45,7 +48,7 @@ def usage_of(usage: Usage, cost_usd: Decimal | None, source: UsageSource) -> Cha
         usage.input_tokens,
         usage.output_tokens,
         usage.total_tokens,
-        PromptDetails(usage.cached_input_tokens),
+        PromptDetails(usage.cached_input_tokens, usage.cache_write_tokens or UNSET),
         CompletionDetails(usage.reasoning_tokens),
         UNSET if cost_usd is None else f"{cost_usd:f}",
         UNSET if source == "provider" else source,
