@@ -69,6 +69,7 @@ class _Author:
             errors=dice.choice(["event", "event", "event", "content", "both"]),
             write=dice.choice([6.0, 6.0, 2.0, 30.0, 60.0]),
             connections=dice.choice([100, 100, 100, 100, 2]),
+            writes_at_once=random.Random(f"writes {self._seed}").choice([None, 1]),
         )
 
     def _passes(self) -> int:

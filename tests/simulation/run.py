@@ -28,6 +28,7 @@ from simulation.server import Server, run_sync
 from simulation.upstream import PORTS, Exchange, Upstreams
 
 from trio_agent import boot
+from trio_agent.server import writing
 from trio_agent.statemachine import Turn
 from trio_agent.store import rows
 
@@ -77,7 +78,7 @@ def _run_in(folder: Path, scenario: Scenario, extensions: Sequence[Extension]) -
     for extension in extensions:
         options |= extension.agent_options(folder)
     play = _Play(scenario, folder, options)
-    with _heard(play.chronicle), _restoring(scenario):
+    with _heard(play.chronicle), _restoring(scenario), _giving_way(scenario):
         try:
             kernel.run(scenario.seed, play.run)
         except kernel.EndlessError as error:
@@ -223,6 +224,14 @@ def _heard(chronicle: Chronicle) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+@contextmanager
+def _giving_way(scenario: Scenario) -> Iterator[None]:
+    """Let other tasks run between two writes to a client as often as the scenario says."""
+    number = scenario.settings.writes_at_once
+    with kernel.replaced((writing, "WRITES_AT_ONCE", writing.WRITES_AT_ONCE if number is None else number)):
+        yield
 
 
 @contextmanager

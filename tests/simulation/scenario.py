@@ -200,6 +200,9 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     concurrent: int = 1000
     drains: tuple[str, ...] = ()
     errors: Literal["event", "content", "both"] = "event"
+    writes_at_once: int | None = None
+    """How many writes in a row a connection makes before other tasks may run; `None` for the server's own
+    number. With few, something happens between two writes far more often than it would by chance."""
 
 
 class Scenario(Struct, frozen=True, omit_defaults=True):
