@@ -39,7 +39,8 @@ def retry_delay(
 
     Refused and cut connections, 408, 5xx and 529 are tried again with a doubling back-off; a 429 only when
     its `Retry-After` says when. The wait must be shorter than `window_left`, in seconds, for no retry
-    starts after the window.
+    starts after the window. Moments that are less than a microsecond apart are one, as in a
+    recording: so a replay, which counts from another zero, decides the same where both end at once.
     """
     if attempt >= max_retries:
         return None
@@ -54,7 +55,7 @@ def retry_delay(
             delay = max(delay, failure.retry_after)
     else:
         return None
-    return delay if delay < window_left else None
+    return delay if round(window_left - delay, 6) > 0 else None
 
 
 def next_candidate(

@@ -13,6 +13,8 @@ from trio_agent.statemachine.money import cost_of
 from trio_agent.statemachine.recovery import RETRIED, TOO_LONG
 
 ORDER = ("provider", "estimated", "unknown")
+MICROSECOND = 1e-6
+"""Moments that are nearer than this are one."""
 
 
 class Accounts:
@@ -129,10 +131,11 @@ class Accounts:
             pause = 0.25 * 2**row.attempt
             if max(0.75 * pause, asked or 0.0) >= window_left:
                 assert not retried, "there was no time left"
-            elif max(1.25 * pause, asked or 0.0) < window_left:
+            elif max(1.25 * pause, asked or 0.0) < window_left - MICROSECOND:
                 assert retried, "there was time for another try"
         elif failure.kind == "rate_limited" and asked is not None:
-            assert retried == (max(0.0, asked) < window_left)
+            time_left = window_left - max(0.0, asked)
+            assert retried == (time_left > 0.0) or 0.0 < time_left < MICROSECOND
         else:
             assert not retried, f"{failure.kind} is nothing to try again"
 

@@ -62,6 +62,16 @@ def test_a_rate_limit_is_waited_for_when_it_fits(
     assert delay("rate_limited", retry_after=retry_after, left=left) == expected
 
 
+@pytest.mark.parametrize("began", [0.0, 14.999, 44.5, 59.499, 1e6 + 1 / 3])
+@pytest.mark.parametrize(("failed_after", "expected"), [(1.499, 0.5), (1.5, None), (1.501, None)])
+def test_a_wait_that_ends_with_the_window_decides_the_same_from_any_zero(
+    began: float, failed_after: float, expected: float | None
+) -> None:
+    """A recording counts from another zero than its turn did; the same moments differ by a rounding."""
+    left = (began + 2.0) - round(began + failed_after, 6)
+    assert delay("rate_limited", retry_after=0.5, left=left) == expected
+
+
 def test_an_unavailable_upstream_is_not_asked_before_the_time_it_named() -> None:
     """A 503 with `Retry-After` waits for the longer of that and the back-off."""
     assert delay("unavailable", retry_after=2.0) == 2.0
