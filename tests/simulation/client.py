@@ -9,7 +9,7 @@ from math import inf
 import trio
 from msgspec.structs import replace
 from simulation.chronicle import Chronicle
-from simulation.dialects import DIALECTS, Spoken
+from simulation.dialects import Spoken, dialect_of
 from simulation.network import Network
 from simulation.reading import Response
 from simulation.scenario import Ask, Client, Leave
@@ -48,7 +48,7 @@ class SimulatedClient:
         self._chronicle = chronicle
         self._asked = asked
         self._told = told
-        self._dialect = DIALECTS[plan.face]
+        self._dialect = dialect_of(plan)
         self._half: trio.socket.SocketType | None = None
         self.responses: list[Response] = []
 

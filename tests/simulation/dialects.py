@@ -10,7 +10,7 @@ from simulation.reading import Response
 from simulation.reading_chat import ChatResponse
 from simulation.reading_messages import MessagesResponse
 from simulation.reading_responses import ResponsesResponse
-from simulation.scenario import Ask, Face
+from simulation.scenario import Ask, Client, Keeps
 from simulation.wires import HOST_TOOL
 
 _SCHEMA = {"type": "object"}
@@ -93,14 +93,27 @@ class MessagesDialect:
 
 
 class ResponsesDialect:
-    """POST /v1/responses, with the whole conversation in each request."""
+    """POST /v1/responses.
+
+    Args:
+        keeps: what the client has the server keep. An edited history cannot be named, and is sent as a whole.
+    """
 
     path = "/v1/responses"
     headers = ()
     reader = ResponsesResponse
 
+    def __init__(self, keeps: Keeps) -> None:
+        self._keeps = keeps
+
     def body(self, ask: Ask, said: Sequence[Spoken]) -> dict[str, Any]:
-        body: dict[str, Any] = {"input": _history(said, self._write), "store": False}
+        last = said[-1].answer
+        if self._keeps == "chain" and isinstance(last, ResponsesResponse) and ask.results != "edited":
+            body: dict[str, Any] = {"input": self._write(said[-1]), "previous_response_id": last.id}
+        else:
+            body = {"input": _history(said, self._write)}
+        if not self._keeps:
+            body["store"] = False
         if ask.tools or ask.follows:
             body["tools"] = [{"type": "function", "name": HOST_TOOL, "parameters": _SCHEMA}]
         if ask.extras:
@@ -116,8 +129,12 @@ class ResponsesDialect:
         return [*results, *([{"role": "user", "content": spoken.words}] if spoken.words else [])]
 
 
-DIALECTS: dict[Face, Dialect] = {
-    "chat": ChatDialect(),
-    "messages": MessagesDialect(),
-    "responses": ResponsesDialect(),
-}
+def dialect_of(client: Client) -> Dialect:
+    """How this client writes."""
+    match client.face:
+        case "chat":
+            return ChatDialect()
+        case "messages":
+            return MessagesDialect()
+        case _:
+            return ResponsesDialect(client.keeps)

@@ -19,6 +19,7 @@ from simulation.scenario import (
     DiskKind,
     Ending,
     Face,
+    Keeps,
     Leave,
     Outage,
     Reply,
@@ -34,6 +35,7 @@ MANNERS: tuple[ToolManner, ...] = (
     *["returns"] * 6, "raises", "raises", "hangs", "hangs", "exits", "returns nonsense", "fails when stopped",
 )  # fmt: skip
 FACES: tuple[Face, ...] = ("chat", "chat", "messages", "responses", "responses")
+KEEPS: tuple[Keeps, ...] = ("", "answers", "chain", "chain")
 STATUSES = (400, 401, 408, 413, 422, 429, 429, 500, 502, 503, 529)
 
 
@@ -112,7 +114,11 @@ class _Author:
         return replace(scenario, clients=tuple(map(self._with_face, scenario.clients)))
 
     def _with_face(self, client: Client) -> Client:
-        return client if client.embedded else replace(client, face=self._other_dice.choice(FACES))
+        if client.embedded:
+            return client
+        face = self._other_dice.choice(FACES)
+        keeps = self._other_dice.choice(KEEPS) if face == "responses" else ""
+        return replace(client, face=face, keeps=keeps)
 
     def _in_company(self, scenario: Scenario) -> Scenario:
         """With one more client, whose fault is met by another one in a moment that chance seldom finds."""

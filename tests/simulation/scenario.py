@@ -36,6 +36,11 @@ Ending: TypeAlias = Literal[
     "stall",  # nothing more, ever
 ]
 Face: TypeAlias = Literal["chat", "messages", "responses"]
+Keeps: TypeAlias = Literal[
+    "",  # it sends the whole conversation each time, and has nothing stored
+    "answers",  # the same, and its answers are stored
+    "chain",  # it names the answer that it goes on from
+]
 Leaving: TypeAlias = Literal["close", "half_close"]
 Reading: TypeAlias = Literal["at once", "slowly", "never"]
 Results: TypeAlias = Literal["all", "some", "edited"]
@@ -136,7 +141,7 @@ class Ask(Struct, frozen=True, omit_defaults=True):
 class Client(Struct, frozen=True, omit_defaults=True):
     """A client of one API (`face`): its requests, one after the other, over one connection where it is kept.
 
-    An `embedded` one is no client but a program in the server's own process, with tools that run there.
+    `keeps` is what one of Responses has the server keep. An `embedded` one is no client but a program in the server's own process, with tools that run there.
     """
 
     asks: tuple[Ask, ...]
@@ -144,6 +149,7 @@ class Client(Struct, frozen=True, omit_defaults=True):
     keeps_alive: bool = True
     embedded: bool = False
     face: Face = "chat"
+    keeps: Keeps = ""
 
 
 class Outage(Struct, frozen=True, omit_defaults=True):

@@ -66,6 +66,7 @@ def _smaller_client(client: Client) -> Iterator[Client]:
     yield from _plainer(client, "start", 0.0)
     yield from _plainer(client, "keeps_alive", True)
     yield from _plainer(client, "face", "chat")
+    yield from _plainer(client, "keeps", "")
 
 
 def _smaller_ask(ask: Ask) -> Iterator[Ask]:
