@@ -51,7 +51,7 @@ JSON = {"type": "json_object"}
 Fields = dict[str, Any]
 Outcome = Fields | str | None
 # The fields of a request, and what comes of them before each upstream wire: the same fields (`None`), others,
-# a refusal of a field (`!name`), a field named in X-Ignored (`-name`); `{}` for labels.
+# a refusal of a field (`!name`), a field named in X-Ignored (`-name`); `{}` where nothing of it goes up.
 OPTIONS: dict[str, list[tuple[Fields, Outcome, Outcome, Outcome]]] = {
     "chat": [
         ({"temperature": 0.5}, None, None, None),
@@ -116,7 +116,8 @@ OPTIONS: dict[str, list[tuple[Fields, Outcome, Outcome, Outcome]]] = {
          {"max_tokens": 27048, "thinking": {"type": "enabled", "budget_tokens": 2048}}, None),
         ({"reasoning": {"mode": "x"}}, "-reasoning.mode", "-reasoning.mode", None),
         ({"user": "u"}, None, {"metadata": {"user_id": "u"}}, None),
-        ({"truncation": "auto"}, "-truncation", "-truncation", None),
+        # The server itself does it where it knows the model's window.
+        ({"truncation": "auto"}, "-truncation", {}, None),
         ({"max_tool_calls": 3}, "!max_tool_calls", "!max_tool_calls", "!max_tool_calls"),
         ({"made_up": 1}, "-made_up", "-made_up", None),
     ],
