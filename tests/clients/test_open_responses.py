@@ -104,11 +104,12 @@ def test_a_streamed_answer(served: Served, name: str) -> None:
     answer = post(served, {**body, "stream": True})
     assert answer.headers["content-type"].startswith("text/event-stream")
     events = []
-    for block in answer.text.strip().split("\n\n"):
+    *blocks, done = answer.text.strip().split("\n\n")
+    assert done == "data: [DONE]"
+    for block in blocks:
         name_line, data = block.split("\n", 1)
-        if data != "data: [DONE]":
-            events.append(json.loads(data.removeprefix("data: ")))
-            assert name_line == f"event: {events[-1]['type']}"
+        events.append(json.loads(data.removeprefix("data: ")))
+        assert name_line == f"event: {events[-1]['type']}"
     check_events(events, item)
 
 

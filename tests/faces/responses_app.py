@@ -11,6 +11,8 @@ from openai.types.responses import Response, ResponseStreamEvent
 from support.chat_app import Answer, ChatApp
 from support.shapes import EVENTS, faults
 
+from trio_agent.wire.sse import DONE
+
 PATH = "/v1/responses"
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
 TIME = {"type": "function", "name": "time", "parameters": {"type": "object"}}
@@ -43,9 +45,12 @@ async def say(
 
 
 def events(data: bytes) -> list[dict[str, Any]]:
-    """The data of a stream's events; each has an `event:` line that says the same as its `type`."""
+    """The data of events; each has an `event:` line that says the same as its `type`.
+
+    Behind the last one may be what ends a stream.
+    """
     found: list[dict[str, Any]] = []
-    for block in data.decode().split("\n\n")[:-1]:
+    for block in data.removesuffix(DONE).decode().split("\n\n")[:-1]:
         name, line = block.split("\n")
         event = json.loads(line.removeprefix("data: "))
         if name != "event: trio_agent.tool.progress":
@@ -87,14 +92,16 @@ def _without_what_is_beyond(event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def response_of(data: bytes, *, after: int = -1) -> dict[str, Any]:
-    """The response that a whole stream adds up to; what a client could not read is an assertion.
+def response_of(stream: bytes) -> dict[str, Any]:
+    """The response that a whole stream adds up to; what a client could not read is an assertion."""
+    assert stream.endswith(DONE)
+    return told_by(stream.removesuffix(DONE))
 
-    Args:
-        after: the number before the stream's first one.
-    """
+
+def told_by(data: bytes) -> dict[str, Any]:
+    """The response that all its events add up to."""
     found = events(data)
-    assert [event["sequence_number"] for event in found] == [*range(after + 1, after + 1 + len(found))]
+    assert [event["sequence_number"] for event in found] == [*range(len(found))]
     for event in found:
         check_event(event)
     assert [event["type"] for event in found[:2]] == ["response.created", "response.in_progress"]

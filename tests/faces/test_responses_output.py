@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from responses_app import check_response, events, response_of
+from responses_app import check_response, events, told_by
 
 from trio_agent.faces.responses_output import Head, Output
 from trio_agent.statemachine import effects as fx
@@ -153,7 +153,7 @@ def collected(head: Head, outputs: list[fx.Output]) -> dict[str, Any]:
 def test_events_add_up_to_the_response(outputs: list[fx.Output], items: list[dict[str, Any]]) -> None:
     """Every event fits the SDK's types and the specification; together they are the body of the same turn."""
     whole = [*BEGIN, *outputs, finish()]
-    streamed = response_of(written(HEAD, whole))
+    streamed = told_by(written(HEAD, whole))
     assert streamed == collected(HEAD, whole)
     assert without_ids(streamed["output"]) == items
     assert (streamed["status"], streamed["error"], streamed["incomplete_details"]) == (
@@ -199,7 +199,7 @@ def test_encrypted_reasoning_is_shown_on_demand_and_kept_in_any_case() -> None:
                fx.SendReasoningData('{"id":"rs_1"}', "q/n"), fx.SendText("Hi"),
                fx.SendReasoningData('{"type":"message","id":"m","phase":"final_answer"}', "q/n")]  # fmt: skip
     whole = [*BEGIN, *outputs, finish()]
-    asked = response_of(written(msgspec.structs.replace(HEAD, encrypted=True), whole))
+    asked = told_by(written(msgspec.structs.replace(HEAD, encrypted=True), whole))
     tokens = [item["encrypted_content"] for item in asked["output"] if item["type"] == "reasoning"]
     found = [reasoning_token.decoded(token, "input", max_depth=10) for token in tokens]
     assert [(each.parts, each.origin) for each in found] == [
@@ -228,12 +228,12 @@ def test_an_answer_that_was_cut_is_incomplete(reason: Any, told: str) -> None:
         *BEGIN, fx.SendToolCall(0, "a", "weather"), fx.SendToolArguments(0, "{}"),
         fx.SendToolCall(1, "b", "time"), fx.SendToolArguments(1, '{"zo'), finish(reason),
     ]  # fmt: skip
-    streamed = response_of(written(HEAD, outputs))
+    streamed = told_by(written(HEAD, outputs))
     assert streamed == collected(HEAD, outputs)
     assert (streamed["status"], streamed["incomplete_details"]) == ("incomplete", {"reason": told})
     assert streamed["completed_at"] is None
     assert [item["status"] for item in streamed["output"]] == ["completed", "incomplete"]
-    text = response_of(written(HEAD, [*BEGIN, fx.SendText("too lo"), finish(reason)]))
+    text = told_by(written(HEAD, [*BEGIN, fx.SendText("too lo"), finish(reason)]))
     assert without_ids(text["output"]) == [message("too lo", status="incomplete")]
 
 
@@ -257,7 +257,7 @@ FAILURES: list[tuple[str, dict[str, Any], str]] = [
 )
 def test_a_failure_has_the_code_that_clients_act_on(code: str, fields: dict[str, Any], shown: str) -> None:
     """What a repeat cannot mend is never a code upon which clients repeat; ours stands beside it."""
-    body = response_of(written(HEAD, [*BEGIN, fx.SendText("Hal"), failure(code, **fields)]))
+    body = told_by(written(HEAD, [*BEGIN, fx.SendText("Hal"), failure(code, **fields)]))
     assert (body["status"], body["completed_at"]) == ("failed", None)
     error = body["error"]
     assert (error["code"], error["message"]) == (shown, "It broke.")
@@ -273,7 +273,7 @@ def test_what_is_open_when_an_answer_fails_never_looks_whole() -> None:
     outputs = [*BEGIN, fx.SendToolProgress("s", "clock", "started"), fx.SendToolCall(0, "c", "weather"),
                fx.SendToolArguments(0, '{"ci'), failure()]  # fmt: skip
     data = written(HEAD, outputs)
-    assert response_of(data)["status"] == "failed"
+    assert told_by(data)["status"] == "failed"
     assert "response.output_item.done" not in {event["type"] for event in events(data)}
 
 
@@ -286,7 +286,7 @@ def test_a_failure_as_text(errors: Any) -> None:
         [fx.SendToolCall(0, "c", "weather"), fx.SendToolArguments(0, '{"a')],
     ):
         outputs = [*BEGIN, *before, failure()]
-        body = response_of(written(head, outputs))
+        body = told_by(written(head, outputs))
         assert body["status"] == ("completed" if errors == "content" else "failed")
         assert body["output"][-1]["content"][-1]["text"].endswith("\n\n[upstream_error] It broke.")
         statuses = [item["status"] for item in body["output"]]
@@ -311,7 +311,7 @@ def test_progress_is_an_event_of_its_own_for_who_asks() -> None:
                fx.SendToolProgress("s", "clock", "completed"), finish()]  # fmt: skip
     data = written(msgspec.structs.replace(HEAD, progress=True), outputs)
     assert data.count(b"event: trio_agent.tool.progress\n") == 2
-    assert response_of(data) == response_of(written(HEAD, outputs))
+    assert told_by(data) == told_by(written(HEAD, outputs))
 
 
 def test_a_head_can_be_kept() -> None:

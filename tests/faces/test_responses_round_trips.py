@@ -45,7 +45,7 @@ async def ask(client: Client, said: Any, **fields: Any) -> list[dict[str, Any]]:
     body = {"model": "lab-1", "input": said, "store": False, "tools": [WEATHER, PATCH, CRM], **fields}
     streamed = await client.ask({**body, "stream": True}, path=PATH)
     assert streamed.status == 200, streamed.text
-    last = json.loads(streamed.text.split("\n\n")[-2].partition("data: ")[2])
+    last = json.loads(streamed.text.split("\n\n")[-3].partition("data: ")[2])
     assert last["type"] == "response.completed", last
     return list(last["response"]["output"])
 

@@ -282,12 +282,13 @@ async def test_a_stream_can_be_read_again_from_any_event(autojump_clock: trio.ab
         for tools in ([], [WEATHER, TIME]):
             made = await server.create(stream=True, tools=tools)
             body = response_of(made.body)
-            events = made.body.split(b"\n\n")[:-1]
+            *events, done, _ = made.body.split(b"\n\n")
             for number in range(-1, len(events)):
                 query = "?stream=true" + ("" if number < 0 else f"&starting_after={number}")
                 again = await server.get(f"{PATH}/{body['id']}{query}")
                 assert (again.status, again.headers["content-type"]) == (200, made.headers["content-type"])
-                assert again.body == b"".join(event + b"\n\n" for event in events[number + 1 :])
+                left = [*events[number + 1 :], done]
+                assert again.body == b"".join(event + b"\n\n" for event in left)
         collected = await server.made()
         again = await server.get(f"{PATH}/{collected['id']}?stream=true")
         assert response_of(again.body) == collected

@@ -24,6 +24,7 @@ from trio_agent.testing import (
     text,
     tool_call,
 )
+from trio_agent.wire.sse import DONE
 
 
 async def clock() -> str:
@@ -101,10 +102,11 @@ def test_a_response_reads_as_it_was_told(script: list[Script], fields: dict[str,
             if stream is not None:
                 assert whole == stream
             assert events(whole)[-1]["response"] == body
-            blocks = [block + b"\n\n" for block in whole.split(b"\n\n")[:-1]]
+            *blocks, done = [block + b"\n\n" for block in whole.split(b"\n\n")[:-1]]
+            assert done == DONE
             for after in range(len(blocks)):
                 path = f"{PATH}/{body['id']}?stream=true&starting_after={after}"
-                assert (await server.get(path)).body == b"".join(blocks[after + 1 :])
+                assert (await server.get(path)).body == b"".join([*blocks[after + 1 :], done])
             full = await server.shown(body["id"], "?include=reasoning.encrypted_content")
             assert [item["id"] for item in full["output"]] == [item["id"] for item in body["output"]]
             await goes_on(server, body)

@@ -111,7 +111,8 @@ def _messages_body(ask: Ask) -> dict[str, Any]:
 
 def _events(stream: bytes) -> list[dict[str, Any]]:
     lines = stream.decode().split("\n")
-    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    return [json.loads(each) for each in data if each != "[DONE]"]
 
 
 def _messages_text(stream: bytes) -> str:

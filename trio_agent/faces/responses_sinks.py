@@ -14,6 +14,7 @@ from trio_agent.faces.responses_output import Head, Output
 from trio_agent.statemachine import effects as fx
 from trio_agent.turn.sink import Sink
 from trio_agent.wire.responses_events import encode
+from trio_agent.wire.sse import DONE
 
 
 class Style(Struct, frozen=True):
@@ -31,7 +32,7 @@ decode_style = msgspec.json.Decoder(Style).decode
 
 
 class StreamSink:
-    """Writes server-sent events, one write for each batch of outputs.
+    """Writes server-sent events, one write for each batch of outputs, and `[DONE]` behind the last one.
 
     Args:
         headers: go on every answer of the turn, errors included.
@@ -59,8 +60,10 @@ class StreamSink:
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         ended = isinstance(last, fx.Finish | fx.SendError)
         data = self._output.write(outputs, at=int(self._ended_at()) if ended else None)
-        if data or ended:
-            await self._send({"type": "http.response.body", "body": data, "more_body": not ended})
+        if ended:
+            await self._send({"type": "http.response.body", "body": data + DONE, "more_body": False})
+        elif data:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 class CollectSink:
@@ -120,7 +123,7 @@ class ResumedStream:
                 if isinstance(last, fx.SendError | fx.Reject) and last.problem is BROKEN:
                     output.skip_to(self._after + 1)
                 await self._write(output.write(batch, at=int(reader.ended_at) if ended else None))
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send({"type": "http.response.body", "body": DONE, "more_body": False})
 
     async def _write(self, data: bytes) -> None:
         if data:
