@@ -92,6 +92,8 @@ def check_conversations(evidence: Evidence, by_response: Mapping[int, Sequence[E
     """A turn goes on where it was: what a model said before, its next call is sent, thinking included."""
     parked: dict[str, list[Exchange]] = {}
     for response in sorted(evidence.responses, key=lambda each: each.ended_at):
+        for exchange in by_response[id(response)]:
+            _check_history(evidence, exchange, response.heard)
         before = list(parked.get(response.turn_id or "", ()))
         for exchange in by_response[id(response)]:
             _check_memory(evidence, exchange, before)
@@ -100,6 +102,16 @@ def check_conversations(evidence: Evidence, by_response: Mapping[int, Sequence[E
                 before.append(exchange)
         if response.turn_id and response.complete and response.finish == "tool_calls":
             parked[response.turn_id] = before
+
+
+def _check_history(evidence: Evidence, exchange: Exchange, heard: Sequence[str]) -> None:
+    """All that was said before is in the conversation, in its order, whoever kept it."""
+    rest = str(said_in(exchange))
+    for name in heard:
+        _, found, rest = rest.partition(f"⟦{name}⟧")
+        if not found:
+            evidence.violate(8, f"{exchange.name}: what {name} said is missing in its conversation")
+            break
 
 
 def _check_memory(evidence: Evidence, exchange: Exchange, before: Sequence[Exchange]) -> None:

@@ -13,6 +13,7 @@ from simulation.dialects import Spoken, dialect_of
 from simulation.network import Network
 from simulation.reading import Response
 from simulation.scenario import Ask, Client, Leave
+from simulation.wires import TOKEN
 
 PATIENCE = 200.0
 """Seconds after which a client gives up; far more than any limit of the server's, so it is a violation."""
@@ -63,6 +64,8 @@ class SimulatedClient:
                 if follows:
                     assert last is not None
                     said = _continued(said, last, ask)
+                elif ask.follows and self._plan.keeps == "chain" and last is not None and last.complete:
+                    said = [*said, Spoken(f"⟦{ask.name}⟧", last)]
                 else:
                     said = [Spoken(f"⟦{ask.name}⟧ {ask.spoiled}")]
                 last = await self._ask(ask, said, last if follows else None)
@@ -78,7 +81,7 @@ class SimulatedClient:
             for attempt in range(ask.tries):
                 if attempt:
                     await trio.sleep(0.5 * attempt)
-                response = self._response(ask, ask.name, f"{ask.name}/{attempt}", follows)
+                response = self._response(ask, ask.name, f"{ask.name}/{attempt}", said, follows)
                 if not self._plan.keeps_alive and self._half is not None:
                     self._half.close()
                     self._half = None
@@ -89,14 +92,18 @@ class SimulatedClient:
 
     async def _alone(self, ask: Ask, said: Sequence[Spoken], copy: int, follows: Response | None) -> None:
         token = f"{ask.name}_{copy}"
-        response = self._response(ask, token, token, follows)
+        response = self._response(ask, token, token, said, follows)
         half = await self._exchange(response, self._body(ask, said, copy), None)
         if half is not None:
             half.close()
 
-    def _response(self, ask: Ask, token: str, label: str, follows: Response | None) -> Response:
+    def _response(
+        self, ask: Ask, token: str, label: str, said: Sequence[Spoken], follows: Response | None
+    ) -> Response:
         response = self._dialect.reader(ask, token, f"{self._name} {label}", self._chronicle.violate)
         response.follows = follows
+        heard = TOKEN.findall(" ".join(map(_words_of, said)))
+        response.heard = tuple(dict.fromkeys(name for name in heard if name != ask.name))
         return response
 
     def _body(self, ask: Ask, said: Sequence[Spoken], copy: int) -> bytes:
@@ -208,6 +215,10 @@ def _continued(said: Sequence[Spoken], last: Response, ask: Ask) -> Sequence[Spo
     if ask.results == "edited":
         said = [replace(said[0], words=said[0].words + " edited"), *said[1:]]
     return [*said, Spoken(words, last, results)]
+
+
+def _words_of(spoken: Spoken) -> str:
+    return " ".join([*(text for _, text in spoken.results), spoken.words])
 
 
 def _summary(response: Response) -> str:

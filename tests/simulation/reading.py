@@ -33,6 +33,7 @@ class Response:
         error: the code of an error, in the stream or as the status.
         complete: the answer was said to be whole: `finish_reason` and the end of the stream, or a JSON body.
         mark: how many writes the store had seen when it was asked for.
+        heard: by which names the requests before it are known that its conversation holds.
         follows: the response whose calls it brings the results of.
         resumed: it is known to have gone on with a turn that was parked.
         ended: `whole` (as HTTP frames it), `cut` (the connection ended before), `left` (this client did).
@@ -68,6 +69,7 @@ class Response:
         self.slow = False
         self.reused = False
         self.resumed = False
+        self.heard: tuple[str, ...] = ()
         self.follows: Response | None = None
         self._heard_at: float | None = None
 

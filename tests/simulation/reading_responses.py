@@ -144,17 +144,17 @@ class ResponsesResponse(Response):
         self._same(response)
         if response["status"] != status:
             self._wrong(3, f"response.{status} says that it is {response['status']}")
-        told = self.items
+        told, output = self.items, response["output"]
         if status == "failed":  # what was open is not whole, and its end is not told
             told = [
                 item if index in self._done else {**item, "status": "incomplete"}
                 for index, item in enumerate(self.items)
             ]
             told = [_without_words(item) for item in told]
-            response = {**response, "output": [_without_words(item) for item in response["output"]]}
+            output = [_without_words(item) for item in output]
         elif len(self._done) < len(self.items):
             self._wrong(3, f"response.{status} came before all items had ended")
-        if response["output"] != told:
+        if output != told:
             self._wrong(4, f"response.{status} has other items than were told")
         self._take(response)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import trio
 from msgspec import Struct
 from simulation import kernel
+from simulation.audit import Audit
 from simulation.checks import check
 from simulation.chronicle import Chronicle, Violation
 from simulation.client import SimulatedClient
@@ -142,6 +143,9 @@ class _Play:
                     client = self._client(number, plan)
                     client.responses = self.responses
                     clients.start_soon(client.run)
+            await self._server.healed()
+            audit = Audit(self._network, self.chronicle, self._server.ledger, scenario.seed)
+            await audit.run(self.responses)
             self._server.finish()
 
     def _client(self, number: int, plan: Client) -> SimulatedClient | Guest:

@@ -141,8 +141,8 @@ class Ask(Struct, frozen=True, omit_defaults=True):
 class Client(Struct, frozen=True, omit_defaults=True):
     """A client of one API (`face`): its requests, one after the other, over one connection where it is kept.
 
-    `keeps` is what one of Responses has the server keep. An `embedded` one is no client but a program in
-    the server's own process, with tools that run there.
+    `keeps` is what one of Responses has the server keep. An `embedded` one is no client but a program in the
+    server's own process, with tools that run there.
     """
 
     asks: tuple[Ask, ...]

@@ -155,6 +155,10 @@ class Server:
             await self._come_to_rest()
             await self._end(Act("shutdown", trio.current_time()))
 
+    async def healed(self) -> None:
+        """Wait until the disk is well, for good."""
+        await trio.sleep(max(0.0, self._disk.healed_at - trio.current_time()))
+
     def finish(self) -> None:
         """No more clients come: look at what is left, and shut down."""
         self._finishing.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import inf
@@ -13,11 +12,8 @@ import trio
 from simulation.chronicle import Chronicle
 from simulation.http_text import Message
 from simulation.scenario import Ask, Outage, Reply, Step
-from simulation.wires import Frame, Piece
+from simulation.wires import TOKEN, Frame, Piece
 from simulation.wires_responses import SPEAKERS, Speaking
-
-TOKEN = re.compile(r"⟦([^⟧]+)⟧")
-"""How a request names itself: the last one in a conversation is the request that the call is for."""
 
 PORTS = {"alpha": 7001, "beta": 7002, "gamma": 7003}
 PLAIN = Reply((Step("text"),))

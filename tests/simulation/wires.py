@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
@@ -46,6 +47,8 @@ class Called(Struct, frozen=True):
     host: bool
 
 
+TOKEN = re.compile(r"⟦([^⟧]+)⟧")
+"""How a request names itself: the last one in a conversation is the request that the call is for."""
 HOST_TOOL = "look"
 SERVER_TOOL = "probe"
 
