@@ -169,6 +169,27 @@ async def test_an_early_answer_reaches_a_client_that_is_still_sending() -> None:
         assert await client.rest() == b""
 
 
+@pytest.mark.parametrize("path", ["/unread", "/nope", "/ok"])
+async def test_an_answer_before_the_body_came_says_that_the_connection_ends(path: str) -> None:
+    """A refusal that reads no body says `Connection: close`, so that nothing more is sent into it."""
+    async with serving() as server, await server.connect() as client:
+        await client.send(request_bytes("POST", path, "Content-Length: 5"))
+        assert (await client.reply()).headers["connection"] == "close"
+        await client.send(b"12345")
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("path", ["/unread", "/nope", "/ok", "/echo"])
+async def test_an_answer_that_does_not_say_so_ends_no_connection(path: str) -> None:
+    """Whether or not the body was read in time: the next request is served, or was announced not to be."""
+    async with serving() as server, await server.connect() as client:
+        for _ in range(20):
+            await client.send(post(path, b"12345"))
+            if (await client.reply()).headers.get("connection") == "close":
+                assert await client.rest() == b""
+                return
+
+
 async def test_pipelined_requests_are_answered_in_order() -> None:
     """Ten requests in one write give ten answers, then the connection is still good."""
     async with serving() as server, await server.connect() as client:

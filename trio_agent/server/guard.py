@@ -66,7 +66,9 @@ _LEANED_ON: Final[Mapping[type, frozenset[str]]] = {
 }
 
 
-_BARE_ERROR: Final = [(b"content-length", b"0"), (b"connection", b"close")]
+_CLOSE: Final = (b"connection", b"close")
+
+_BARE_ERROR: Final = [(b"content-length", b"0"), _CLOSE]
 """How hypercorn's streams begin an error of their own; its body is ours then."""
 
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -269,7 +271,12 @@ class GuardedProtocol(H11Protocol):
             await self._send_error_response(event.status_code)
             return
         if isinstance(event, Response) and event.status_code >= 200:
-            event = Response(event.stream_id, with_security_headers(event.headers), event.status_code)
+            headers = with_security_headers(event.headers)
+            if self.websocket is None and self.connection.their_state is h11.SEND_BODY:
+                # The connection ends with this answer, for nobody reads the rest of the request. A client
+                # that is not told would send its next request into it.
+                headers = [*headers, _CLOSE]
+            event = Response(event.stream_id, headers, event.status_code)
             self._chunked = self._will_be_chunked(event)
         if not (self._error_sent and isinstance(event, EndBody)):
             await super().stream_send(event)
@@ -342,8 +349,7 @@ class GuardedProtocol(H11Protocol):
     async def _send_error_response(self, status_code: int) -> None:
         body, headers = render(self._render_error, status_code)
         length = (b"content-length", b"%d" % len(body))
-        close = (b"connection", b"close")
-        ours = [length, close, *self._error_headers, *self.config.response_headers("h11")]
+        ours = [length, _CLOSE, *self._error_headers, *self.config.response_headers("h11")]
         # A request whose line could not be read has no method: h11 is then still idle.
         no_body = self._method == b"HEAD" and self.connection.our_state is not h11.IDLE
         events: list[Any] = [
