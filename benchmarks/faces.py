@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from benchmarks.upstream import MODEL
@@ -15,7 +15,7 @@ class Face:
     """One format.
 
     Attributes:
-        name: as the table shows it.
+        name: as the table shows it, which is the format and what is asked for beside it.
         path: where its requests go.
         body: a streamed request for a prompt.
         text: the words that one event of the stream adds, of its JSON.
@@ -57,8 +57,12 @@ def _messages_text(event: dict[str, Any]) -> str:
     return str(event["delta"]["text"]) if event["type"] == "content_block_delta" else ""
 
 
+def _stored_body(prompt: str) -> dict[str, Any]:
+    return {"model": MODEL, "stream": True, "input": prompt}
+
+
 def _responses_body(prompt: str) -> dict[str, Any]:
-    return {"model": MODEL, "stream": True, "store": False, "input": prompt}
+    return {**_stored_body(prompt), "store": False}
 
 
 def _responses_text(event: dict[str, Any]) -> str:
@@ -73,6 +77,14 @@ CHAT: Final = Face(
     first=re.compile(rb'"content": ?"[^"]'),
     last=re.compile(rb"data: \[DONE\]"),
 )
+RESPONSES: Final = Face(
+    name="Responses",
+    path="/v1/responses",
+    body=_responses_body,
+    text=_responses_text,
+    first=re.compile(rb'"delta": ?"[^"]'),
+    last=re.compile(rb'data: \{"type":"response\.completed".*'),
+)
 FACES: Final[tuple[Face, ...]] = (
     CHAT,
     Face(
@@ -83,14 +95,8 @@ FACES: Final[tuple[Face, ...]] = (
         first=re.compile(rb'"text": ?"[^"]'),
         last=re.compile(rb'data: \{"type":"message_stop"\}'),
     ),
-    Face(
-        name="Responses",
-        path="/v1/responses",
-        body=_responses_body,
-        text=_responses_text,
-        first=re.compile(rb'"delta": ?"[^"]'),
-        last=re.compile(rb'data: \{"type":"response\.completed".*'),
-    ),
+    RESPONSES,
+    replace(RESPONSES, name="Responses, stored", body=_stored_body),
 )
 """What trio-agent speaks, Chat first: others are compared with it."""
 BY_NAME: Final = {face.name: face for face in FACES}

@@ -88,6 +88,8 @@ LAST = {
     "Messages": '{"type":"message_stop"}',
     "Responses": '{"type":"response.completed","response":{}}',
 }
+for lines in (DELTAS, LAST):
+    lines["Responses, stored"] = lines["Responses"]
 
 
 @pytest.mark.parametrize("face", DELTAS)
