@@ -1,0 +1,168 @@
+"""The log of an answer that is being made: in memory, and in the store behind that."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from trio_agent.event_log.batches import TERMINAL, Batch, encode_batch
+from trio_agent.store.contract import StoreError
+from trio_agent.store.kept import KeptStore, LogEntry
+from trio_agent.turn.sink import Sink
+
+logger = logging.getLogger("trio_agent.log")
+
+FLUSH_SECONDS: Final = 0.25
+"""How far the store may be behind a running turn, but for the time that it takes to write."""
+
+
+class LiveLog:
+    """The log of an answer that is being made in this process.
+
+    It exists from the moment in which somebody may look for it; `begin` or `refuse` then says what becomes of
+    it. `head` is what the answer's face needs to write it. `batches` are the outputs so far.
+
+    Args:
+        log_id: the answer's id.
+        owner: the key that may read it.
+        face: whose `head` it is.
+        cancel_unread: whether the turn is left when its last reader has gone.
+    """
+
+    def __init__(self, log_id: str, *, owner: str, face: str, cancel_unread: bool = False) -> None:
+        self.id = log_id
+        self.owner = owner
+        self.face = face
+        self.cancel_unread = cancel_unread
+        self.head: bytes | None = None
+        self.created_at = 0.0
+        self.ended_at: float | None = None
+        """When the answer ended, in seconds since the epoch; known to whoever is given its last output."""
+        self.refusal: Exception | None = None
+        self.batches: list[Batch] = []
+        self.pending: list[LogEntry] = []
+        """The last of them, which are not in the store yet."""
+        self.ended = False
+        self.sealed = False
+        """Whether the store has the whole log: nothing is added to it any more."""
+        self.left = False
+        """Whether the turn was left because nobody read it any more."""
+        self.leave: Callable[[], None] | None = None
+        """What ends the turn then."""
+        self.readers = 0
+        self._opened = trio.Event()
+        self._begun = trio.Event()
+        self.settled = trio.Event()
+        """Set when the turn has done all its writing."""
+        self._news = trio.lowlevel.ParkingLot()
+
+    # --- what becomes of it ---------------------------------------------------------------------------
+
+    def begin(self, head: bytes, created_at: float) -> None:
+        """The answer is going to be made. `created_at` is in seconds since the epoch."""
+        self.head, self.created_at = head, created_at
+        self._begun.set()
+
+    def refuse(self, why: Exception | None) -> None:
+        """There will be no answer, because of `why`; `None` says that another try may succeed."""
+        self.refusal = why
+        self.end()
+        self._begun.set()
+
+    async def begun(self) -> bool:
+        """Wait until it is known whether there will be an answer."""
+        await self._begun.wait()
+        return self.head is not None
+
+    def append(self, outputs: Batch) -> None:
+        """Add a batch. One that is in the log already, since the log is sealed, is not added again.
+
+        Raises:
+            UnicodeEncodeError: it holds half a character, which no wire can carry.
+        """
+        if self.ended:
+            return
+        self.pending.append(LogEntry(len(self.batches), encode_batch(outputs)))
+        self.batches.append(outputs)
+        if type(outputs[-1]) in TERMINAL:
+            self.end()
+        else:
+            self._news.unpark_all()
+
+    def seal(self, last: Batch) -> None:
+        """The whole log is in the store, with its last batch."""
+        self.sealed = True
+        self.pending.clear()
+        self.batches.append(last)
+        self.end()
+
+    def end(self) -> None:
+        """No more batches come; readers end."""
+        self.ended = True
+        self._news.unpark_all()
+
+    async def changed(self) -> None:
+        """Wait for a batch, or for the end."""
+        await self._news.park()
+
+    # --- the store, behind the turn ---------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """The log's row is in the store, so that entries may follow."""
+        self._opened.set()
+        self._news.unpark_all()
+
+    async def stored(self) -> bool:
+        """Wait until the log's row is in the store; False if the answer ended before it could be written."""
+        while not (self._opened.is_set() or self.ended):
+            await self.changed()
+        return self._opened.is_set()
+
+    async def write_behind(self, store: KeptStore) -> None:
+        """Put batches into the store as they come, until the log is sealed or a write fails.
+
+        What it has not written goes with the outcome of the turn.
+        """
+        await self._opened.wait()
+        while not self.ended:
+            entries = tuple(self.pending)
+            if not entries:
+                await self.changed()
+                continue
+            try:
+                await store.append_log(self.id, entries)
+            except StoreError as error:
+                logger.warning("the log %s is written at its end only: %s", self.id, error)
+                return
+            # The turn may have been sealed meanwhile.
+            del self.pending[: len(entries)]
+            await trio.sleep(FLUSH_SECONDS)
+
+    # --- readers ------------------------------------------------------------------------------------------
+
+    def join(self) -> None:
+        self.readers += 1
+
+    def part(self) -> None:
+        self.readers -= 1
+        if self.readers == 0 and self.cancel_unread and not self.ended and self.leave is not None:
+            self.left = True
+            self.leave()
+
+
+class KeptSink:
+    """Adds a turn's outputs to its log, and passes them on to `inner` where somebody reads them directly."""
+
+    def __init__(self, log: LiveLog, inner: Sink | None = None) -> None:
+        self._log = log
+        self._inner = inner
+
+    async def send(self, outputs: Batch) -> None:
+        self._log.append(outputs)
+        if self._inner is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._inner.send(outputs)
