@@ -12,7 +12,6 @@ configurations live in one process.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,22 +23,23 @@ import trio
 from trio_agent.admission import Admission, Admitted
 from trio_agent.boot import House, boot
 from trio_agent.config.load import Draft, load_draft, parse_draft
-from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.config.schema import Config
 from trio_agent.embedding import LiveTurn, live_turn
 from trio_agent.errors import AgentError
 from trio_agent.event_log import EventLogs, LiveLog
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.planning import Planner
-from trio_agent.providers.contract import Options, Provider
+from trio_agent.providers.contract import Options
 from trio_agent.providers.directory import ModelRef
 from trio_agent.recording.header import Premises
-from trio_agent.recording.recorder import Record, Recorder
+from trio_agent.recording.recorded import recorded
+from trio_agent.recording.recorder import Record
 from trio_agent.running import RunningTurns, StartedTurn
 from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import CancelReason
 from trio_agent.statemachine.money import Price
-from trio_agent.store.contract import Store, StoreError, TurnRow
+from trio_agent.store.contract import Store, TurnRow
+from trio_agent.sweeping import sweep
 from trio_agent.token_count import TokenCount, TokenCounter
 from trio_agent.tools.host import HostCallables
 from trio_agent.turn.context import TurnContext
@@ -49,10 +49,6 @@ from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools
 from trio_agent.world import RealWorld, World
 
-logger = logging.getLogger("trio_agent")
-
-SWEEP_SECONDS = 60.0
-TIDY_SECONDS = 3600.0
 SHUTDOWN_RETRY_SECONDS = 5.0
 LOG_MARGIN_SECONDS = 120.0
 """What a turn may take beside `server.session_wait` and `server.turn_timeout`: to be let in, to drain, and to
@@ -306,8 +302,10 @@ async def open_agent(
         boot(draft, home=where, env=env, world=world or RealWorld(), tools=tools) as house,
         open_plain_nursery() as nursery,
     ):
-        nursery.start_soon(_sweep, house)
-        async with _recording(house, record) as contexts, running_agent(house, contexts) as agent:
+        providers = [mounted.provider for mounted in house.providers.values()]
+        nursery.start_soon(sweep, house.store, providers, house.world.now)
+        premises = Premises(house.config, house.providers, house.prices, tuple(house.tools.tools))
+        async with recorded(premises, record) as contexts, running_agent(house, contexts) as agent:
             yield agent
         nursery.cancel_scope.cancel()
 
@@ -330,62 +328,3 @@ async def running_agent(
             agent.drain()
             agent.end_as("shutdown")
             nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def _recording(
-    house: House, record: Record | str | os.PathLike[str] | None
-) -> AsyncIterator[Callable[[World], TurnContext]]:
-    """The contexts of requests: recorded ones while the block runs, where that is wanted."""
-    if record is None:
-        yield TurnContext
-        return
-    recorder = _recorder(house, record if isinstance(record, Record) else Record(record))
-    async with open_plain_nursery() as nursery:
-        nursery.start_soon(recorder.run)
-        try:
-            yield recorder.context
-        finally:
-            await recorder.close()  # noqa: ASYNC102 - it shields itself, with a limit
-            nursery.cancel_scope.cancel()
-
-
-def _recorder(house: House, record: Record) -> Recorder:
-    premises = Premises(house.config, house.providers, house.prices, tuple(house.tools.tools))
-    try:
-        return Recorder(premises, record)
-    except OSError as error:
-        problem = ConfigProblem(
-            "recording_unusable",
-            "--record",
-            f"{os.fspath(record.folder)} cannot be written to: {error.strerror}",
-            expected="a folder that this user may write to",
-            remedy="name another folder, or do without --record",
-        )
-        raise ConfigError([problem]) from None
-
-
-async def _sweep(house: House) -> None:
-    """Close what has expired every minute, and tidy the store every hour, for as long as the agent lives."""
-    tidied = trio.current_time()
-    while True:
-        for mounted in house.providers.values():
-            _tidy(mounted.provider)
-        try:
-            await house.store.expire_parks(house.world.now())
-            if trio.current_time() - tidied >= TIDY_SECONDS:
-                tidied = trio.current_time()
-                await house.store.sweep(house.world.now())
-        except StoreError as error:
-            logger.warning("the store could not be swept: %s", error)
-        await trio.sleep(SWEEP_SECONDS)
-
-
-def _tidy(provider: Provider) -> None:
-    """A plug-in that is no subclass of `Provider` may lack `tidy`; one that fails in it harms nobody."""
-    tidy = getattr(provider, "tidy", None)
-    try:
-        if tidy is not None:
-            tidy()
-    except Exception:
-        logger.exception("provider %s failed while it tidied up", provider.name)

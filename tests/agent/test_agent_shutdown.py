@@ -21,11 +21,12 @@ from support.rig import (
 )
 from support.scripted import HANG, Scripted, answer, calling, text
 
-from trio_agent.agent import Agent, _tidy
+from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import ToolCall
 from trio_agent.statemachine.events import CancelReason
+from trio_agent.sweeping import _tidy
 from trio_agent.turn.sink import SinkClosedError
 
 

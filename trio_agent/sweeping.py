@@ -1,0 +1,46 @@
+"""What an agent does from time to time: it closes what has expired, and lets go of what nobody needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import trio
+
+from trio_agent.providers.contract import Provider
+from trio_agent.store.contract import Store, StoreError
+
+logger = logging.getLogger("trio_agent")
+
+SWEEP_SECONDS = 60.0
+TIDY_SECONDS = 3600.0
+
+
+async def sweep(store: Store, providers: Sequence[Provider], now: Callable[[], float]) -> None:
+    """Close what has expired every minute, and tidy the store every hour, until it is cancelled.
+
+    Args:
+        now: wall time in seconds since the epoch.
+    """
+    tidied = trio.current_time()
+    while True:
+        for provider in providers:
+            _tidy(provider)
+        try:
+            await store.expire_parks(now())
+            if trio.current_time() - tidied >= TIDY_SECONDS:
+                tidied = trio.current_time()
+                await store.sweep(now())
+        except StoreError as error:
+            logger.warning("the store could not be swept: %s", error)
+        await trio.sleep(SWEEP_SECONDS)
+
+
+def _tidy(provider: Provider) -> None:
+    """A plug-in that is no subclass of `Provider` may lack `tidy`; one that fails in it harms nobody."""
+    tidy = getattr(provider, "tidy", None)
+    try:
+        if tidy is not None:
+            tidy()
+    except Exception:
+        logger.exception("provider %s failed while it tidied up", provider.name)
