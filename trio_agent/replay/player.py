@@ -53,9 +53,9 @@ class Player:
         stage = playing.stage
         whole = {id(each.line): finished(each.line) for each in stage.noted}
         came = [Came(whole[id(each.line)], each.state, each.number) for each in stage.noted]
-        differences = [*compare(recording, came), *playing.oddities]
+        differences = [*compare(recording, came), *playing.oddities.found]
         if has_outputs(whole.values()) and not has_outputs(recording.entries):
-            differences = [Difference(line=1, t=0.0, state="new", message=UNWRITTEN), *playing.oddities]
+            differences = [Difference(line=1, t=0.0, state="new", message=UNWRITTEN), *playing.oddities.found]
         return Replayed(
             name=name,
             expected=recording,
@@ -67,6 +67,6 @@ class Player:
                 else each
                 for each in stage.moments
             ],
-            stranded=playing.stranded,
-            unended=playing.unended,
+            stranded=playing.oddities.stranded,
+            unended=playing.oddities.unended,
         )

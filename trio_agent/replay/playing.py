@@ -22,10 +22,11 @@ from trio_agent.replay.clock import move_to, next_deadline
 from trio_agent.replay.compare import has_outputs
 from trio_agent.replay.house import Known, open_house
 from trio_agent.replay.inbox import Key
+from trio_agent.replay.oddities import Oddities, named
 from trio_agent.replay.order import Order
 from trio_agent.replay.punctuality import Punctuality
-from trio_agent.replay.result import Difference, ReplayError
-from trio_agent.replay.script import Cue, Script, breaks_off, numbers_of, providers_by_events
+from trio_agent.replay.result import ReplayError
+from trio_agent.replay.script import Cue, Script, providers_by_events
 from trio_agent.replay.stage import Stage, echo_of
 from trio_agent.replay.store import ReplayStore
 from trio_agent.replay.successor import Successor
@@ -42,8 +43,7 @@ class Playing:
     """Plays one recording, from its first line to its last.
 
     What is due at the same moment comes in this order: Trio's own deadlines, the file's lines, timers. So
-    nothing is left to the scheduler. `oddities` are the lines that nobody waited for, and turns that never
-    ended; `stranded` are the numbers of the former, `unended` says that there are some of the latter.
+    nothing is left to the scheduler. `oddities` are what came of no line, or never ended.
 
     Raises:
         ReplayError: the recording cannot be played.
@@ -82,9 +82,7 @@ class Playing:
         self._house: House
         self._agent: Agent
         self._app: TurnApp
-        self.oddities: list[Difference] = []
-        self.stranded: list[int] = []
-        self.unended = False
+        self.oddities = Oddities(recording, self.stage)
 
     def _make_stage(self, header: Header) -> Stage:
         return Stage(header.start, by_file=header.timers == "recorded")
@@ -103,7 +101,7 @@ class Playing:
                 nursery.cancel_scope.cancel()
         for cue in self._failures:
             if cue.number not in self._met:
-                self._strand(cue, "the store was not asked for that")
+                self.oddities.strand(cue, "the store was not asked for that")
 
     @asynccontextmanager
     async def _open_server(self) -> AsyncIterator[trio.Nursery]:
@@ -158,7 +156,7 @@ class Playing:
             soon = min(line_at, timer_at, deadline)
             if soon == inf:
                 if not self._cut_off():
-                    self._note_waiting()
+                    self.oddities.note_waiting()
                     return False
                 continue
             if soon > now:
@@ -221,12 +219,12 @@ class Playing:
                 self._give(("host", str(result.get("tool_call_id"))), cue)
             case lines.TimerFired(timer=timer):
                 if not any(timers.fire(Timer(timer)) for timers in reversed(self.stage.timers)):
-                    self._strand(cue, f"the timer {timer} is not set")
+                    self.oddities.strand(cue, f"the timer {timer} is not set")
             case lines.Disconnect(reason=reason):
                 self._disconnect(cue, cast("CancelReason", reason))
             case lines.Stop(reason=reason):
                 if self._agent.active_turns == 0:
-                    self._strand(cue, "no turn runs")
+                    self.oddities.strand(cue, "no turn runs")
                 if reason == "shutdown":
                     self._agent.drain()  # a server that ends lets nobody in first
                 nursery.start_soon(self._agent.stop_turns, cast("CancelReason", reason))
@@ -234,7 +232,7 @@ class Playing:
                 self._store.put(line)
             case lines.Fault():
                 if not any(timers.fail() for timers in reversed(self.stage.timers)):
-                    self._strand(cue, "no turn runs")
+                    self.oddities.strand(cue, "no turn runs")
             case lines.Forked(model=model):
                 self._fork(cue, model)
             case _:
@@ -278,12 +276,12 @@ class Playing:
         if self.stage.inbox.give(key, cue.line):
             return
         if not (isinstance(cue.line, lines.End) and self.stage.has_finished(cue.line.call)):
-            self._strand(cue, f"nobody waits for {_named(key)}")
+            self.oddities.strand(cue, f"nobody waits for {named(key)}")
 
     def _disconnect(self, cue: Cue, reason: CancelReason) -> None:
         running = [client for client in self._clients if not client.answered]
         if not running:
-            self._strand(cue, "every request is answered")
+            self.oddities.strand(cue, "every request is answered")
             return
         if reason != self._ending:
             self._ending = reason
@@ -320,7 +318,7 @@ class Playing:
         if self._punctuality is not None:
             now, begun = self.stage.now(), self.stage.begun
             for message in self._punctuality.check(cue.line, now, self.stage.timers, begun):
-                self._odd(cue.number, message)
+                self.oddities.note(cue.number, message)
 
     def _check_restart(self, cue: Cue) -> None:
         if any(not client.answered for client in self._clients):
@@ -350,48 +348,8 @@ class Playing:
             client.scope.cancel()
         return True
 
-    # --- what went wrong ------------------------------------------------------------------------------
-
-    def _strand(self, cue: Cue, why: str) -> None:
-        self.stranded.append(cue.number)
-        waiting = self._waiting()
-        told = f"nothing came of `{cue.line.__struct_config__.tag}`: {why}"
-        self._odd(cue.number, f"{told}. {waiting}" if waiting else told)
-
     def _tool_differs(self, line: lines.ToolReturned, result: ToolResult) -> None:
         was = msgspec.json.encode(line.result).decode()
         now = msgspec.json.encode(result).decode()
         numbers = {id(cue.line): cue.number for cue in self._script.cues}
-        self._odd(numbers[id(line)], f"the tool gives another result now:\n  - {was}\n  + {now}")
-
-    def _note_waiting(self) -> None:
-        self.unended = True
-        if breaks_off(self._recording):
-            return
-        numbers = numbers_of(self._recording)
-        self._odd(
-            numbers[-1] if numbers else 1,
-            f"the file is over, and a turn has not ended. {self._waiting()}".rstrip(),
-        )
-
-    def _odd(self, number: int, message: str) -> None:
-        self.oddities.append(
-            Difference(line=number, t=self.stage.now(), state=self.stage.state, message=message)
-        )
-
-    def _waiting(self) -> str:
-        waits = [_named(key) for key in self.stage.inbox.waited_for]
-        if self.stage.held:
-            waits.append("the client to take what is sent (`release`)")
-        return f"What runs waits for {' and '.join(waits)}." if waits else ""
-
-
-def _named(key: Key) -> str:
-    kind, which = key
-    match kind:
-        case "call":
-            return f"the answer of model call {which}"
-        case "tool":
-            return f"the tool call {which}"
-        case _:
-            return f"the host's answer to {which}"
+        self.oddities.note(numbers[id(line)], f"the tool gives another result now:\n  - {was}\n  + {now}")
