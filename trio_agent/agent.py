@@ -39,6 +39,7 @@ from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import CancelReason
 from trio_agent.statemachine.money import Price
 from trio_agent.store.contract import Store, TurnRow
+from trio_agent.store.owed_outcomes import OwedOutcomes
 from trio_agent.sweeping import sweep
 from trio_agent.token_count import TokenCount, TokenCounter
 from trio_agent.tools.host import HostCallables
@@ -62,6 +63,7 @@ class Agent:
         house: what it stands on.
         contexts: makes what a request stands in.
         nursery: where turns run that outlive their request. Without it there are none: `start` fails.
+        owed: takes the outcomes that the store did not, and brings them to it again.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Agent:
         *,
         contexts: Callable[[World], TurnContext] = TurnContext,
         nursery: trio.Nursery | None = None,
+        owed: OwedOutcomes | None = None,
     ) -> None:
         self.config: Config = house.config
         self.directory = house.directory
@@ -80,7 +83,9 @@ class Agent:
         server = house.config.server
         lifetime = server.session_wait + server.turn_timeout + LOG_MARGIN_SECONDS
         self.logs = EventLogs(house.store, house.world.now, lifetime=lifetime)
-        self._running = RunningTurns(self.logs, house.world.now, nursery)
+        self._running = RunningTurns(
+            self.logs, house.world.now, nursery, owed or OwedOutcomes(house.store, None)
+        )
         self._contexts = contexts
         providers = {mounted.id: mounted.provider for mounted in house.providers.values()}
         planner = Planner(
@@ -320,11 +325,17 @@ async def running_agent(
         house: what it stands on.
         contexts: makes what a request stands in.
     """
-    async with open_plain_nursery() as nursery:
-        agent = Agent(house, contexts=contexts, nursery=nursery)
-        try:
-            yield agent
-        finally:
-            agent.drain()
-            agent.end_as("shutdown")
-            nursery.cancel_scope.cancel()
+    owed: OwedOutcomes | None = None
+    try:
+        async with open_plain_nursery() as nursery:
+            owed = OwedOutcomes(house.store, nursery)
+            agent = Agent(house, contexts=contexts, nursery=nursery, owed=owed)
+            try:
+                yield agent
+            finally:
+                agent.drain()
+                agent.end_as("shutdown")
+                nursery.cancel_scope.cancel()
+    finally:
+        if owed is not None:
+            await owed.settle()  # noqa: ASYNC102 - it shields itself, with a limit

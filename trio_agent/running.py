@@ -13,6 +13,7 @@ from trio_agent.event_log import EventLogs, KeptSink, LiveLog, LogKeeper
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.statemachine.events import Begin, CancelReason, Resume
 from trio_agent.store.contract import TurnRow
+from trio_agent.store.owed_outcomes import OwedOutcomes
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.keeper import Keeper
@@ -58,11 +59,19 @@ class RunningTurns:
         logs: of the agent.
         now: wall time in seconds since the epoch.
         nursery: where turns run that outlive their request. Without it there are none: `start` fails.
+        owed: takes the outcomes that the store did not.
     """
 
-    def __init__(self, logs: EventLogs, now: Callable[[], float], nursery: trio.Nursery | None) -> None:
+    def __init__(
+        self,
+        logs: EventLogs,
+        now: Callable[[], float],
+        nursery: trio.Nursery | None,
+        owed: OwedOutcomes,
+    ) -> None:
         self._logs = logs
         self._now = now
+        self._owed = owed
         self._nursery = nursery
         self._drivers: dict[Driver, None] = {}  # in the order in which they began
         self._started: dict[StartedTurn, None] = {}
@@ -168,6 +177,8 @@ class RunningTurns:
             await driver.run(first)
         finally:
             self._drivers.pop(driver, None)
+            if (owed := driver.journal.owed) is not None:
+                self._owed.add(*owed)
         return driver.journal.row
 
 

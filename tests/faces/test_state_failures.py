@@ -9,6 +9,7 @@ from responses_app import PATH
 from responses_state_app import State, state
 
 from trio_agent.store.contract import StoreError
+from trio_agent.store.owed_outcomes import RETRY_SECONDS
 from trio_agent.testing import Answer, says
 
 KEY = {"Idempotency-Key": "key-1"}
@@ -112,3 +113,31 @@ async def test_a_stream_that_cannot_be_read_on_has_no_end(autojump_clock: trio.a
         assert b"response.completed" in made.body
         assert made.body.startswith(broken.body)
         assert b"response.completed" not in broken.body
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_an_end_that_could_not_be_written_is_written_later(
+    autojump_clock: trio.abc.Clock, background: bool
+) -> None:
+    """As the failure that its client was told of, with what it cost; until then it can be forgotten, too."""
+    async with state(says("Hello"), says("Again")) as server:
+        server.store.failing.add("close_turn")
+        first, second = [await server.create(background=background) for _ in range(2)]
+        await server.agent.idle()
+        assert {first.status, second.status} == {200 if background else 503}
+        name, other = server.store.answers
+        assert (await server.shown(name))["status"] == "failed"
+        if background:
+            cancelled = await server.post(f"{PATH}/{name}/cancel")
+            assert (cancelled.status, cancelled.json()["status"]) == (200, "failed")
+        assert (await server.post(f"{PATH}/{name}", method="DELETE")).status == 200
+        server.store.failing.clear()
+        await trio.sleep(RETRY_SECONDS + 1)
+        assert {(row.outcome, row.reason) for row in server.store.turns.values()} == {
+            ("failed", "store_unavailable")
+        }
+        assert len(server.store.model_calls) == 2
+        assert server.store.answers[other].status == "failed"
+        assert server.store.logs[other].broken
+        assert (await server.shown(other))["status"] == "failed"
+        assert (await server.get(f"{PATH}/{name}")).status == 404

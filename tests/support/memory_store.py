@@ -54,6 +54,12 @@ class MemoryStore(memory.MemoryStore):
         self.log.append(("close", row.id))
         self.endings[row.id] += 1
 
+    async def close_late(self, row: TurnRow, calls: Sequence[CallRow]) -> None:
+        await super().close_late(row, calls)
+        if self.turns[row.id] is row:
+            self.log.append(("close late", row.id))
+            self.endings[row.id] += 1
+
     async def park_turn(
         self,
         row: TurnRow,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import ANY
+
 import pytest
 import trio
 from support.memory_store import MemoryStore
@@ -26,6 +28,7 @@ from trio_agent.statemachine import Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.conversation import ToolCall
+from trio_agent.testing import open_test_agent
 from trio_agent.turn.context import TurnContext
 from trio_agent.world import CountingWorld
 
@@ -92,7 +95,7 @@ async def test_an_answer_without_an_outcome_is_not_called_complete(
     assert sink.problem.code == "store_unavailable"
     assert not sink.of(fx.Finish)
     assert trio.current_time() <= 11
-    assert store_of(agent).only.outcome == "running"  # what a restart closes as abandoned
+    assert store_of(agent).only.outcome == "running"  # until the store takes it, see below
 
 
 @pytest.mark.parametrize(("stream", "told"), [(True, fx.SendError), (False, fx.Reject)])
@@ -345,3 +348,50 @@ async def test_a_shutdown_is_not_why_a_client_had_left(autojump_clock: trio.abc.
                 await agent.stop_turns()
     assert (store.only.outcome, store.only.reason) == ("cancelled", "client_disconnected")
     assert sink.outputs == []
+
+
+@pytest.mark.parametrize("how", ["failing", "hanging"])
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_an_outcome_that_was_not_taken_is_brought_again(
+    autojump_clock: trio.abc.Clock, how: str, resumed: bool
+) -> None:
+    """The store comes back after a minute: the turn is a failure, and its calls and cost are recorded."""
+    lab = Scripted(calling(("h", "read_file")), answer("Hello"))
+    world = CountingWorld(clock=trio.current_time)
+    store = MemoryStore(world.now)
+    async with open_test_agent(lab, store=store, world=world) as agent:
+        history = [user()]
+        if resumed:
+            await respond(agent, request(*history, tools=(tool(),)))
+            history += [said("", ToolCall("h", "read_file", "{}")), result("h")]
+        getattr(store, how).update({"close_turn", "park_turn", "close_late"})
+        sink = await respond(agent, request(*history, tools=(tool(),)))
+        assert sink.problem.code == "store_unavailable"
+        await trio.sleep(60)
+        assert store.only.outcome == "running"
+        getattr(store, how).clear()
+        await trio.sleep(60)
+        row = store.only
+        assert (row.outcome, row.reason, row.error) == ("failed", "store_unavailable", ANY)
+        assert row.ended_at is not None
+        assert row.ended_at < 1_700_000_060
+        assert store.endings == {row.id: 1}
+        assert store.parks == {}
+        assert len(store.model_calls) == (2 if resumed else 1)
+        assert row.usage.total_tokens == 15 * len(store.model_calls)
+
+
+async def test_what_is_still_owed_at_the_end_is_tried_once_more(autojump_clock: trio.abc.Clock) -> None:
+    """A server that ends before it tried again has lost nothing, and waits for no store that is away."""
+    for back in (True, False):
+        lab = Scripted(answer("Hello"))
+        world = CountingWorld(clock=trio.current_time)
+        store = MemoryStore(world.now)
+        async with open_test_agent(lab, store=store, world=world) as agent:
+            store.hanging |= {"close_turn", "close_late"}
+            await respond(agent, request())
+            if back:
+                store.hanging.clear()
+            began = trio.current_time()
+        assert (store.only.outcome == "failed") is back
+        assert trio.current_time() - began <= 2

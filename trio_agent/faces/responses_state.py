@@ -73,7 +73,7 @@ async def cancel(agent: Agent, owner: str, response_id: str) -> bytes:
             "Cannot cancel a synchronous response: only one with `background: true` can be cancelled. "
             "A client that closes its connection ends any other one.",
         )
-    if answer.status not in ENDED_STATUSES:
+    if not _is_over(agent, answer):
         answer = await _ended(agent, answer, "cancelled")
     return await _shown(agent, answer)
 
@@ -86,7 +86,7 @@ async def delete(agent: Agent, owner: str, response_id: str) -> bytes:
         StoreError: the store is out of reach.
     """
     answer = await _answer(agent, owner, response_id)
-    if answer.status not in ENDED_STATUSES:
+    if not _is_over(agent, answer):
         if not answer.background:
             raise AgentError(
                 "invalid_request",
@@ -129,6 +129,11 @@ async def _answer(agent: Agent, owner: str, response_id: str) -> AnswerRow:
     return answer
 
 
+def _is_over(agent: Agent, answer: AnswerRow) -> bool:
+    """Whether nobody makes it any more: it has ended, or its end could not be written."""
+    return answer.status in ENDED_STATUSES or agent.logs.is_given_up(answer.id)
+
+
 async def _ended(agent: Agent, answer: AnswerRow, what: str) -> AnswerRow:
     """End a response that is being made; its row then."""
     turn = agent.started(answer.owner, answer.id)
@@ -136,7 +141,7 @@ async def _ended(agent: Agent, answer: AnswerRow, what: str) -> AnswerRow:
         await turn.cancel()
         await turn.wait()
     answer = await _answer(agent, answer.owner, answer.id)
-    if turn is None and answer.status not in ENDED_STATUSES:
+    if turn is None and not _is_over(agent, answer):
         raise AgentError(
             "invalid_request",
             f"The response {answer.id!r} is being made by another process of this server, so it cannot be "

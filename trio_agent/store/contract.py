@@ -163,6 +163,13 @@ class TurnStore(Protocol):
 class Store(TurnStore, KeptStore, Protocol):
     """Durable state: what turns and faces ask for, and what its keeper and its readers do besides."""
 
+    async def close_late(self, row: TurnRow, calls: Sequence[CallRow]) -> None:
+        """Write the outcome of a turn of this process whose end the store did not take when it was due.
+
+        One that has an outcome by now keeps it. What was being said in the turn is broken off, as after a
+        crash. A park that the turn had taken is gone.
+        """
+
     async def expire_parks(self, now: float) -> int:
         """Close the turns whose park has expired as `abandoned`; returns how many."""
 

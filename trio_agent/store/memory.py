@@ -61,6 +61,16 @@ class MemoryStore(MemoryKept):
         self.parks.pop(row.id, None)
         self.keep(keeping, "end")
 
+    async def close_late(self, row: TurnRow, calls: Sequence[CallRow]) -> None:
+        if row.outcome in ("running", "parked"):
+            raise ValueError(f"a turn cannot be closed as {row.outcome!r}")
+        await self._io("close_late")
+        held = self.turns.get(row.id)
+        if held is None or held.outcome == "running":
+            self._put(row, calls, ())
+            self.parks.pop(row.id, None)
+        self.break_off(row.id)
+
     async def park_turn(
         self,
         row: TurnRow,

@@ -71,6 +71,16 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
             self.free(keeping.release.conversation_id, keeping.release.answer_id)
         self._evict()
 
+    def break_off(self, turn_id: str) -> None:
+        """What was being said in a turn has nobody any more who writes it."""
+        for answer in [each for each in self.answers.values() if each.turn_id == turn_id]:
+            if answer.status not in ENDED_STATUSES:
+                self.answers[answer.id] = msgspec.structs.replace(answer, status="failed")
+        for log in [each for each in self.logs.values() if each.turn_id == turn_id]:
+            if log.ended_at is None:
+                self.logs[log.id] = msgspec.structs.replace(log, ended_at=self._now(), broken=True)
+                self.keys = {at: key for at, key in self.keys.items() if key.log_id != log.id}
+
     def forget_old(self, now: float) -> None:
         """What is past its time."""
         limits = self._limits

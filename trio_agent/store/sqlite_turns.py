@@ -96,6 +96,22 @@ class SqliteTurns(SqlitePart):
 
         await self._writer.submit(put)
 
+    async def close_late(self, row: TurnRow, calls: Sequence[CallRow]) -> None:
+        """Write an outcome that is overdue, unless there is one. Raises as `close_turn` does."""
+        if row.outcome in ("running", "parked"):
+            raise ValueError(f"a turn cannot be closed as {row.outcome!r}")
+        write, now = _ending(row, row.outcome, calls, ()), self._now()
+
+        def close(db: sqlite3.Connection) -> None:
+            held = db.execute("SELECT outcome, instance FROM turns WHERE id = ?", (row.id,)).fetchone()
+            if held in (None, ("running", self._instance.id)):
+                write(db)
+                db.execute("DELETE FROM parks WHERE turn_id = ?", (row.id,))
+            # Its answer has nobody who writes it any more.
+            self._instance.recover(db, now)
+
+        await self._writer.submit(close)
+
     async def find_parks(self, owner: str, call_ids: Sequence[str]) -> list[ParkRow]:
         """The free, unexpired parks of `owner` that wait for any of these calls, the newest first."""
         found = await self._select(

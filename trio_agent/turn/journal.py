@@ -24,6 +24,9 @@ logger = logging.getLogger("trio_agent.turn")
 
 _encode = msgspec.json.Encoder().encode
 WRITE_LIMIT_SECONDS = 10.0
+NOT_WRITTEN = Problem(
+    code="store_unavailable", message="The turn's outcome could not be written down when it was due."
+)
 
 
 class Journal:
@@ -63,7 +66,28 @@ class Journal:
         self._stood = turn.state
         self._states: list[StateAt] = list(row.states)
         self._tools: list[dict[str, Any]] = list(row.tools)
+        self._unwritten = taken is not None
         self.row = row
+
+    @property
+    def owed(self) -> tuple[TurnRow, tuple[CallRow, ...]] | None:
+        """The outcome that the store was not given, with the model calls since the last write.
+
+        `None` where it has all. An end that nobody was told of, since it could not be written, is a failure.
+        """
+        if not self._unwritten:
+            return None
+        row = self.row
+        if row.outcome in ("running", "parked", "completed"):
+            row = msgspec.structs.replace(
+                row,
+                outcome="failed",
+                reason="store_unavailable",
+                error=msgspec.to_builtins(NOT_WRITTEN),
+                states=tuple(self._states),
+                ended_at=self._world.now(),
+            )
+        return row, tuple(self._calls)
 
     def note(self, text: str) -> None:
         """Note something in the turn's record, once."""
@@ -114,6 +138,7 @@ class Journal:
         Raises:
             StoreError: it could not be written.
         """
+        self._unwritten = True
         self.row = msgspec.structs.replace(self.row, states=tuple(self._states), state=self._turn.state.value)
         keeper = self._keeper
         await _durably(self._store.open_turn(self.row, None if keeper is None else keeper.opening(self.row)))
@@ -202,6 +227,7 @@ class Journal:
         return self._keeper.closing(self._turn, self.row, rest, parked=parked)
 
     def _written(self) -> None:
+        self._unwritten = False
         self._calls = []
         if self._keeper is not None:
             self._keeper.written()
