@@ -53,7 +53,7 @@ STEPS = (
     *["close"] * 12,
     *["open", "park", "put", "claim", "answer", "chain", "list", "sweep"] * 3,
     *("log", "append", "key", "forget", "delete", "find", "get", "drop", "add", "messages", "free", "nodes"),
-    *("path", "leaves"),
+    *("path", "nodes of all", "late"),
 )
 
 Step = tuple[str, Callable[[Store, float], Awaitable[Any]]]
@@ -153,9 +153,10 @@ def steps(draw: st.DrawFn) -> Step:
         "messages": lambda store, now: store.conversation_messages(owner, where),
         "claim": lambda store, now: store.claim_conversation(owner, where, name),
         "free": lambda store, now: store.release_conversation(where, name),
+        "late": lambda store, now: store.close_late(full_turn("t", outcome="failed"), []),
         "nodes": lambda store, now: store.find_nodes(owner, session, [f"digest of {session}{one}"]),
         "path": lambda store, now: store.transcript(owner, session, one and session + one),
-        "leaves": lambda store, now: store.list_leaves(owner, session, limit=numbers[0] if numbers else 9),
+        "nodes of all": lambda store, now: store.list_nodes(owner, session),
         "sweep": lambda store, now: store.sweep(now),
         "log": lambda store, now: store.find_log(owner, name),
     }[what]
@@ -186,7 +187,7 @@ async def everything(store: Store) -> dict[str, Any]:
                 await store.list_items(owner, conversation_id=name),
             )
         for name in "stu":
-            seen[owner, name] = (await store.transcript(owner, name), await store.list_leaves(owner, name))
+            seen[owner, name] = (await store.transcript(owner, name), await store.list_nodes(owner, name))
         seen[owner, "items"] = await store.find_items(owner, ["i", "j", "k"])
     return seen
 
