@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from store_samples import (
 
 from trio_agent.store.contract import Store
 from trio_agent.store.kept import Keeping
+from trio_agent.store.limits import Limits
+from trio_agent.store.sqlite import open_store
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -247,3 +250,39 @@ async def test_a_bound_holds_within_a_hundredth_between_sweeps(limited: Any) -> 
         assert 200 <= most <= 204
         await store.sweep(EPOCH)
         assert await answers_of(store, *ids) == ids[-200:]
+
+
+async def test_what_is_new_stays_though_the_clock_goes_back(limited: Any, now: Now) -> None:
+    """What has just been made is no less used for an earlier time: what came before goes for it."""
+    async with limited(max_responses=3, max_conversations=3, max_sessions=3) as store:
+
+        async def put(number: int) -> None:
+            name = f"{number}"
+            await keep(store, f"t{name}", answer=answer(name), log=log(name, ended_at=now.at))
+            await store.put_conversation(conversation(f"c{name}"))
+            await keep(store, f"s{name}", node=node(f"n{name}", session_id=f"s{name}"))
+
+        for number in range(5):
+            now.at += HOUR
+            await put(number)
+        now.at -= 3 * HOUR
+        for number in range(5, 7):
+            await put(number)
+            now.at += 1
+        left = {name for name in "0123456" if await store.get_answer("key_1", name)}
+        assert left == {"4", "5", "6"}
+        assert left == {name for name in "0123456" if await store.find_log("key_1", name)}
+        assert left == {name for name in "0123456" if await store.get_conversation("key_1", f"c{name}")}
+        assert left == {name for name in "0123456" if await store.list_nodes("key_1", f"s{name}")}
+
+
+async def test_a_new_server_knows_the_time_of_the_last_use(tmp_path: Path, now: Now) -> None:
+    """The clock went back while there was none."""
+    limits = Limits(max_conversations=3)
+    for at, names in ((0.0, "abc"), (-DAY, "d")):
+        now.at = EPOCH + at
+        async with open_store(tmp_path / "store.db", instance_id="one", now=now, limits=limits) as store:
+            for name in names:
+                await store.put_conversation(conversation(name))
+            left = [name for name in "abcd" if await store.get_conversation("key_1", name)]
+    assert left == ["b", "c", "d"]

@@ -65,8 +65,13 @@ async def create(agent: Agent, incoming: Incoming) -> bytes:
     )
     entry = _entry(agent, incoming, row.id, body.items) if body.items else None
     await agent.store.put_conversation(row)
-    if entry is not None:
-        await agent.store.add_to_conversation(entry)
+    if entry is not None and not await agent.store.add_to_conversation(entry):
+        raise AgentError(
+            "store_unavailable",
+            "The conversation was forgotten before its items were there, for others were made meanwhile "
+            "(store.max_conversations). Try again.",
+            retry_after=1.0,
+        )
     return _shown(row)
 
 

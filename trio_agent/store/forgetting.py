@@ -38,12 +38,12 @@ def forget_unused_answers(db: sqlite3.Connection, before: float | None, limit: i
 
 
 def forget_old_logs(db: sqlite3.Connection, before: float | None, limit: int) -> int:
-    """The age of a log counts from its end."""
-    found = db.execute(
-        "SELECT id FROM logs WHERE ended_at IS NOT NULL AND ended_at < coalesce(?, 9e999) "
-        "ORDER BY ended_at, rowid LIMIT ?",
-        (before, limit),
-    ).fetchall()
+    """The age of a log counts from its end; where there are too many, those go that were begun first."""
+    # The time of its end may be that of a clock that went back, and would make the newest one the oldest.
+    sql = "SELECT id FROM logs WHERE ended_at IS NOT NULL ORDER BY rowid LIMIT ?"
+    if before is not None:
+        sql = "SELECT id FROM logs WHERE ended_at < ?2 ORDER BY ended_at LIMIT ?1"
+    found = db.execute(sql, (limit,) if before is None else (limit, before)).fetchall()
     return sum(forget_log(db, log_id) for (log_id,) in found)
 
 

@@ -100,7 +100,6 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         for answer_id in [name for name, _ in zip(ended, range(len(self.answers) - most), strict=False)]:
             self._forget_answer(answer_id)
         over = [log for log in self.logs.values() if log.ended_at is not None]
-        over.sort(key=lambda log: log.ended_at or 0.0)
         for log in over[: max(0, len(self.logs) - most)]:
             self._forget_log(log.id)
 

@@ -17,14 +17,20 @@ class Uses:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._at: dict[str, float] = {}
+        self._last = 0.0
 
     def now(self, key: str) -> None:
-        self._at[key] = self._now()
+        self._at[key] = self._time()
+
+    def _time(self) -> float:
+        """The time that it is now, and never earlier than a use before, though the clock may go back."""
+        self._last = max(self._last, self._now())
+        return self._last
 
     def touch(self, key: str) -> None:
         """As a database does it: for a row that is there, and not every time."""
-        if key in self._at and self._at[key] <= self._now() - TOUCH_S:
-            self._at[key] = self._now()
+        if key in self._at and self._at[key] <= self._time() - TOUCH_S:
+            self._at[key] = self._time()
 
     def forget(self, key: str) -> None:
         self._at.pop(key, None)

@@ -30,6 +30,14 @@ REASONING_KEPT_S: Final = 30 * 24 * 3600.0
 """Reasoning is kept this long, in seconds; conversations older than that lose it."""
 
 _READERS: Final = 2
+# The conditions are those of the indexes: nothing is read but their ends.
+_LAST_USE: Final = """
+    SELECT max(
+        coalesce((SELECT max(used_at) FROM answers WHERE status NOT IN ('queued', 'in_progress')), 0),
+        coalesce((SELECT max(used_at) FROM conversations WHERE writer IS NULL), 0),
+        coalesce((SELECT max(used_at) FROM sessions), 0)
+    )
+"""
 _SMALL_ROWS: Final = 200
 _LARGE_ROWS: Final = 20
 """So many rows go in one transaction of a sweep; those with megabytes in them are fewer."""
@@ -50,8 +58,9 @@ class SqliteStore(SqliteTurns, SqliteAnswers, SqliteLogs, SqliteConversations, S
         now: Callable[[], float],
         limits: Limits,
         recovered: int,
+        last_use: float,
     ) -> None:
-        super().__init__(writer, readers, instance, now, limits)
+        super().__init__(writer, readers, instance, now, limits, last_use)
         self.recovered = recovered
         """How many turns of crashed processes were closed as `abandoned` when the store was opened."""
 
@@ -96,6 +105,7 @@ class _Opened:
                 migrate(self.connection, load_migrations())
                 self.recovered = self.instance.join(self.connection, now)
                 undo.callback(self.instance.drop)
+                (self.last_use,) = self.connection.execute(_LAST_USE).fetchone()
                 self.read_connections: list[sqlite3.Connection] = []
                 for _ in range(_READERS):
                     self.read_connections.append(connect_reader(database, time_limit / 4))
@@ -160,7 +170,15 @@ async def open_store(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(writer.run)
             try:
-                yield SqliteStore(writer, readers, opened.instance, now, limits or Limits(), opened.recovered)
+                yield SqliteStore(
+                    writer,
+                    readers,
+                    opened.instance,
+                    now,
+                    limits or Limits(),
+                    opened.recovered,
+                    opened.last_use,
+                )
             except BaseException as error:
                 failure = error
                 raise

@@ -19,7 +19,7 @@ class SqliteConversations(SqlitePart):
     """The part of `KeptStore` that is about conversations."""
 
     async def put_conversation(self, row: ConversationRow) -> None:
-        now = self._now()
+        now = self._time_of_use()
         before: list[bytes | None] = []
 
         def put(db: sqlite3.Connection) -> None:
@@ -65,7 +65,7 @@ class SqliteConversations(SqlitePart):
         return can_be_id(conversation_id) and await self._writer.submit(delete)
 
     async def add_to_conversation(self, entry: ConversationEntry) -> bool:
-        now = self._now()
+        now, used = self._now(), self._time_of_use()
         made: list[int | None] = [None]
 
         def add(db: sqlite3.Connection) -> bool:
@@ -73,7 +73,7 @@ class SqliteConversations(SqlitePart):
             held = db.execute(_GET, (entry.conversation_id, entry.owner)).fetchone()
             if held is None or self._busy(db, held[-1], CONVERSATIONS.row(held), now) is not None:
                 return False
-            made[0] = add_entry(db, entry, None, now)
+            made[0] = add_entry(db, entry, None, used)
             return made[0] is not None
 
         return can_be_id(entry.conversation_id) and await self._writer.submit(
@@ -90,7 +90,7 @@ class SqliteConversations(SqlitePart):
         return [messages for (messages,) in found]
 
     async def claim_conversation(self, owner: str, conversation_id: str, writer: str) -> Claim | None:
-        now = self._now()
+        now, used = self._now(), self._time_of_use()
 
         def claim(db: sqlite3.Connection) -> Claim | None:
             held = db.execute(_GET, (conversation_id, owner)).fetchone()
@@ -106,7 +106,7 @@ class SqliteConversations(SqlitePart):
                 return Claim(row, busy, None if turn is None else turn[0])
             db.execute(
                 "UPDATE conversations SET writer = ?, instance = ?, used_at = max(used_at, ?) WHERE id = ?",
-                (writer, self._instance.id, now, conversation_id),
+                (writer, self._instance.id, used, conversation_id),
             )
             return Claim(msgspec.structs.replace(row, writer=writer))
 

@@ -32,20 +32,31 @@ class SqlitePart:
         instance: Instance,
         now: Callable[[], float],
         limits: Limits,
+        last_use: float,
     ) -> None:
+        """`last_use` is the newest time of use in the database, in seconds since the epoch."""
         self._writer = writer
         self._readers = readers
         self._instance = instance
         self._now = now
         self._limits = limits
         self._bounds = Bounds(limits)
+        self._last_use = last_use
 
     async def _select(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         return await self._readers.read(lambda db: db.execute(sql, values).fetchall())
 
+    def _time_of_use(self) -> float:
+        """The time that it is now, and never earlier than a use before.
+
+        A clock may go back. What is used then would be taken for what was unused longest, and go first.
+        """
+        self._last_use = max(self._last_use, self._now())
+        return self._last_use
+
     def _is_stale(self, used_at: float | None) -> bool:
         """Whether it is time to note that a row was used."""
-        return used_at is not None and used_at <= self._now() - TOUCH_S
+        return used_at is not None and used_at <= self._time_of_use() - TOUCH_S
 
     async def _touch(
         self, table: Literal["answers", "conversations", "sessions"], stale: Iterable[str], owner: str
@@ -58,7 +69,7 @@ class SqlitePart:
             f"UPDATE {table} SET used_at = max(used_at, ?) "  # noqa: S608 -- constants
             "WHERE id IN (SELECT value FROM json_each(?)) AND owner = ?"
         )
-        now = self._now()
+        now = self._time_of_use()
         with contextlib.suppress(StoreError), trio.move_on_after(_TOUCH_WAIT_S):
             await self._writer.submit(lambda db: db.execute(sql, (now, ids, owner)))
 

@@ -236,7 +236,7 @@ class SqliteTurns(SqlitePart):
         return KeptWriting(
             keeping,
             phase,
-            now=self._now(),
+            now=self._time_of_use(),
             bounds=self._bounds,
             session_turns=self._limits.max_session_turns,
         )
