@@ -208,7 +208,7 @@ REFUSED: list[tuple[Any, str, str | None, str]] = [
     ([CALL, {**OUTPUT, "output": [{"type": "input_file"}]}],
      "unsupported_content_type", "input[1].output[0]", "input_file"),
     ([CALL, {**OUTPUT, "output": 7}], "invalid_request", "input[1].output", "Expected"),
-    ([{"type": "function_call", "name": "a"}], "invalid_request", "input[0]", "call_id"),
+    ([{"type": "function_call", "name": "a"}], "invalid_request", "input[0].call_id", "missing"),
     ([{**CALL, "name": ""}], "invalid_request", "input[0]", "name"),
     ([{**CALL, "arguments": {}}], "invalid_request", "input[0].arguments", "str"),
     ([USER, CALL], "invalid_tool_results", "input", "c1"),

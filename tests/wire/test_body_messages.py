@@ -22,6 +22,8 @@ MESSAGES = b'"messages":[{"role":"user","content":"x"}]'
         (b'{%s,"metadata":{"%s":1.5}}' % (MESSAGES, b"k" * 99), "at metadata.", "metadata." + "k" * 40),
         (b'{%s,"logit_bias":{"7":1e999}}' % MESSAGES, "out of range at logit_bias", "logit_bias"),
         (b'{%s,"metadata":{"a":1},"metadata":{"a":"x"}}' % MESSAGES, "at metadata", "metadata"),
+        (b"{}", "missing at messages", "messages"),
+        (b'{"messages":[{}]}', "missing at messages[0].role", "messages[0].role"),
     ],
 )
 def test_the_fault_is_named(body: bytes, says: str, param: str | None) -> None:

@@ -28,6 +28,7 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _GOT = re.compile(r"got `(\w+)`")
+_MISSING = re.compile(r"^Object missing required field `([^`]*)`$")
 _SHOWN_KEY = 40
 _RAW_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _HALF = "a `\\u` escape is half of a surrogate pair"
@@ -150,13 +151,16 @@ def other_fields(body: bytes, known: Container[str]) -> dict[str, Any]:
 def describe(error: msgspec.ValidationError, body: bytes) -> tuple[str, str]:
     """What a decoder complains of, and the place in the request as `messages[0].role`."""
     found = _PLACE.match(str(error))
-    if found is None:
-        return str(error), ""
-    path = found["path"].removeprefix("$").removeprefix(".")
+    what, path = (str(error), "") if found is None else (found["what"], found["path"])
+    path = path.removeprefix("$").removeprefix(".")
     if path.endswith("[...]"):
-        path = _with_key(path.removesuffix("[...]"), found["what"], body)
+        path = _with_key(path.removesuffix("[...]"), what, body)
     # A value of an object has no name here: `metadata[...]`.
-    return found["what"], path.replace("[...]", "")
+    path = path.replace("[...]", "")
+    missing = _MISSING.match(what)
+    if missing is not None:
+        return "A required field is missing", f"{path}.{missing[1]}" if path else missing[1]
+    return what, path
 
 
 def _with_key(path: str, what: str, body: bytes) -> str:
