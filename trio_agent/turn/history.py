@@ -5,6 +5,8 @@ Rules, in the order in which they are applied:
 - A tool result whose call is not in the history before it is refused: the model would be told of
   something that it never asked for.
 - A second result for the same call is dropped if it says the same, and refused otherwise.
+- A second call with the id of another in one answer is dropped if it says the same, and refused otherwise:
+  no upstream takes both.
 - A call that never got a result (a client was interrupted) gets one that says so, as an error; without
   it most upstreams reject the conversation for good. The turn's record notes it.
 """
@@ -73,9 +75,29 @@ class _Repair:
                 self._take_results(message, index)
             else:
                 self._close()
-                self._take(message, index, tuple(range(len(message.parts))))
+                kept = self._calls_once(message, index)
+                if len(kept) < len(message.parts):
+                    message = msgspec.structs.replace(
+                        message, parts=tuple(message.parts[place] for place in kept)
+                    )
+                self._take(message, index, kept)
         self._close()
         return Repaired(tuple(self._out), tuple(self._notes), tuple(self._sources))
+
+    def _calls_once(self, message: Message, index: int) -> tuple[int, ...]:
+        """The numbers of the parts without calls that are there already. Raises AgentError."""
+        kept: list[int] = []
+        calls: dict[str, ToolCall] = {}
+        for place, part in enumerate(message.parts):
+            if isinstance(part, ToolCall):
+                first = calls.setdefault(part.id, part)
+                if first is not part:
+                    if call_words(first) != call_words(part):
+                        raise _two_calls(part.id, index)
+                    self._notes.append(f"dropped a second tool call {part.id}")
+                    continue
+            kept.append(place)
+        return tuple(kept)
 
     def _take(self, message: Message, index: int, parts: tuple[int, ...]) -> None:
         self._out.append(message)
@@ -130,6 +152,15 @@ def _stray(call_id: str, index: int, *, again: bool, late: bool) -> AgentError:
     return AgentError(
         "invalid_tool_results",
         f"The tool result for {call_id!r} in messages[{index}] cannot be passed on: {why}.",
+        param=f"messages[{index}]",
+    )
+
+
+def _two_calls(call_id: str, index: int) -> AgentError:
+    return AgentError(
+        "invalid_tool_results",
+        f"The tool call {call_id!r} in messages[{index}] cannot be passed on: that answer holds another call "
+        "with the same id.",
         param=f"messages[{index}]",
     )
 
