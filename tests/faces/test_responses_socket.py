@@ -158,6 +158,13 @@ async def test_a_warm_up_asks_no_model(autojump_clock: MockClock) -> None:
         assert error["error"]["code"] == "unknown_model"
 
 
+async def test_a_warm_up_writes_in_no_conversation(autojump_clock: MockClock) -> None:
+    """What is never stored cannot be said in a conversation: it is refused, and not lost."""
+    async with chat_app() as app, connected(app) as socket:
+        refused = await socket.ask("the story so far", generate=False, conversation="conv_1")
+        assert (refused["status"], refused["error"]["param"]) == (400, "conversation")
+
+
 REFUSALS: dict[str, tuple[str | bytes | dict[str, Any], int, str, str | None]] = {
     # what is sent, status, code, param
     "no json": ("{", 400, "invalid_request", None),

@@ -51,6 +51,7 @@ async def test_what_is_not_stored_leaves_nothing(autojump_clock: MockClock) -> N
     async with chat_app() as app, connected(app) as socket:
         for fields in ({"store": False}, {"generate": False}, {"generate": False, "store": False}):
             answer = await socket.ask(**fields)
+            assert answer["store"] is False
             assert (await get(app, answer["id"])).status == 404
 
 

@@ -150,7 +150,9 @@ def offered(
         return tools.functions, _mode(said, tools.functions, tools.hosted, "tool_choice")
     choice = convert(said, _Choice, "tool_choice")
     if choice.type == "allowed_tools":
-        allowed = _allowed(choice.tools or (), tools)
+        if choice.tools is None:
+            raise _bad("tool_choice.tools", "is missing: a choice of type `allowed_tools` lists tools")
+        allowed = _allowed(choice.tools, tools)
         mode = choice.mode or "auto"
         if mode not in ("auto", "required"):
             raise _bad("tool_choice.mode", "must be `auto` or `required`")

@@ -190,12 +190,24 @@ async def _warm_up(
     chain: Chain,
     before: History | None,
 ) -> None:
-    """Take the input in, without a turn. What comes of it is kept for the connection, and never stored."""
+    """Take the input in, without a turn. What comes of it is kept for the connection, and never stored.
+
+    Raises:
+        AgentError: what is wrong with it; or it is meant for what the store keeps.
+    """
+    if request.conversation is not None:
+        raise AgentError(
+            "unsupported_parameter",
+            "`conversation` cannot be honoured where `generate` is false: such input is kept for the "
+            "connection alone. Name the conversation in the request that wants an answer.",
+            param="conversation",
+        )
     try:
         asked = await taken_in(agent, incoming, request, before)
     except StoreError as error:
         raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
-    head = head_of(asked.asked, agent.shown_model(asked.request), incoming, agent.config.server)
+    unstored = msgspec.structs.replace(asked.asked, store=False)
+    head = head_of(unstored, agent.shown_model(asked.request), incoming, agent.config.server)
     sink = _SocketSink(socket, head, [], incoming.context.ended_at, request.body.stream_id)
     await sink.warm_up()
     _keep(chain, head.response_id, request, asked, asked.own_messages)
