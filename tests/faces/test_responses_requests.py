@@ -303,6 +303,7 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ({"tool_choice": "maybe"}, "invalid_request", "tool_choice"),
     ({"tool_choice": {"name": "weather"}}, "invalid_request", "tool_choice.type"),
     ({"tool_choice": {"type": "function"}}, "invalid_request", "tool_choice.name"),
+    ({"tool_choice": {"type": "allowed_tools", "mode": "auto"}}, "invalid_request", "tool_choice.tools"),
     ({"tool_choice": {"type": "function", "name": "poem"}}, "invalid_request", "tool_choice"),
     ({"tool_choice": {"type": "web_search"}}, "unsupported_parameter", "tool_choice"),
     ({"tool_choice": {"type": "mcp", "server_label": "x"}}, "unsupported_parameter", "tool_choice"),
