@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from support.chat_app import chat_app
 from support.serving import Served, script, serving, until
 
 from trio_agent.errors import AgentError
@@ -146,3 +148,24 @@ async def test_a_reader_that_is_cancelled_leaves_nothing(autojump_clock: trio.ab
     with pytest.raises(ConnectionError):
         await budget.read(_pieces(b"1234", then=ConnectionError()), 8)
     assert budget.held == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/conversations",
+    ],
+)
+@pytest.mark.parametrize("coding", ["gzip", "br", "GZIP, identity"])
+async def test_a_compressed_body_is_refused_by_its_header(path: str, coding: str) -> None:
+    """It is not taken for text in a wrong encoding."""
+    async with chat_app() as app:
+        answer = await app.ask(gzip.compress(b"{}"), {"content-encoding": coding}, path=path)
+        assert (answer.status, answer.error["param"]) == (400, "Content-Encoding")
+        assert coding.lower() in answer.error["message"]
+        again = await app.ask(b"{", {"content-encoding": "identity"}, path=path)
+        assert (again.status, again.error["param"]) == (400, None)

@@ -30,7 +30,7 @@ from trio_agent.faces.responses_socket import Handshake, converse
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.access import guard_access
 from trio_agent.server.asgi import SocketResponse, TurnApp, TurnResponse
-from trio_agent.server.bodies import BodyBudget
+from trio_agent.server.bodies import BodyBudget, check_encoding
 from trio_agent.server.limits import HttpLimits
 from trio_agent.server.listen import open_listeners, serve_asgi
 from trio_agent.server.state_routes import add_state_routes
@@ -63,10 +63,12 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
     )
 
     async def read() -> RawBody:
+        check_encoding(_headers())
         return await budget.read(request.body, request.content_length)
 
     async def turn(respond: Respond) -> TurnResponse:
         owner = caller()
+        check_encoding(_headers())
         body = partial(budget.read, request.body, request.content_length)
         return TurnResponse(partial(_run, respond, agent, request.path, _headers(), owner, body))
 

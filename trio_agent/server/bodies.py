@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Mapping
 from typing import Final
 
 import trio
@@ -92,6 +92,24 @@ class BodyBudget:
                 "Try again shortly.",
                 retry_after=RETRY_SECONDS,
             )
+
+
+def check_encoding(headers: Mapping[str, str]) -> None:
+    """Refuse a body that is compressed: what it holds is not known before it is whole.
+
+    Args:
+        headers: of the request, names in lower case.
+
+    Raises:
+        AgentError: `invalid_request`, naming the header.
+    """
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        raise AgentError(
+            "invalid_request",
+            f"The body has the Content-Encoding {coding[:40]!r}; send it as it is, without one.",
+            param="Content-Encoding",
+        )
 
 
 def _refusal(status: int) -> AgentError:
