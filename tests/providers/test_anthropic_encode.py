@@ -572,6 +572,16 @@ def test_refused_parts(message: Message, code: str, param: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "messages", [(), (user(Text("")),), (user(), assistant(Text(" \n"))), (user(Thinking("Hm", None)),)]
+)
+def test_a_conversation_of_nothing_is_refused(messages: tuple[Message, ...]) -> None:
+    """The upstream takes no empty list; the error names what the client calls its messages."""
+    with pytest.raises(AgentError) as caught:
+        body(*messages)
+    assert (caught.value.code, caught.value.param) == ("invalid_request", "messages")
+
+
+@pytest.mark.parametrize(
     ("model", "row"),
     [
         ("claude-opus-4-20250514", "claude-opus-4"),

@@ -111,7 +111,7 @@ class Conversation:
         """Add all messages.
 
         Raises:
-            AgentError: a part that the wire has no place for; `param` names it.
+            AgentError: a part that the wire has no place for, `param` names it; or nothing is left to be sent.
         """
         following = _next_roles(messages)
         for index, message in enumerate(messages):
@@ -129,6 +129,13 @@ class Conversation:
         self.messages = [wired for wired in self.messages if _tidied(wired)]
         if not self.messages and self.system:
             self.messages, self.system = [{"role": "user", "content": self.system}], []
+        if not self.messages:
+            raise AgentError(
+                "invalid_request",
+                "No message holds anything that can be sent to Anthropic: its messages need words, images or "
+                "tool calls.",
+                param="messages",
+            )
 
     def _add_system(self, blocks: list[Block], follows: str | None) -> None:
         if not self.messages:
