@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,6 +162,15 @@ def test_a_repaired_history_has_every_call_answered_once(messages: list[Message]
     assert answered_once(tuple(results_first(message) for message in out))
     again = repaired(out)
     assert (again.messages, again.notes) == (out, ())
+
+
+def test_calls_that_come_again_and_again_cost_time_in_proportion() -> None:
+    """The first of them is read once, however long it is."""
+    first = ToolCall("a", "read", "{" + " " * 4_000_000 + "}")
+    again = [ToolCall("a", "read", "{}") for _ in range(10_000)]
+    begun = time.perf_counter()
+    assert repaired([said("", first, *again), result("a")]).messages[0].parts == (first,)
+    assert time.perf_counter() - begun < 3  # it takes some 20 ms; with the first read each time, a minute
 
 
 PLACES = [

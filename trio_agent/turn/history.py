@@ -88,13 +88,16 @@ class _Repair:
         """The numbers of the parts without calls that are there already. Raises AgentError."""
         kept: list[int] = []
         calls: dict[str, ToolCall] = {}
+        words: dict[str, list[Any]] = {}  # of calls that came twice, made once: arguments can be long
         for place, part in enumerate(message.parts):
             if isinstance(part, ToolCall):
                 first = calls.setdefault(part.id, part)
                 if first is not part:
-                    if call_words(first) != call_words(part):
+                    if part.id not in words:
+                        words[part.id] = call_words(first)
+                        self._notes.append(f"dropped a second tool call {part.id}")
+                    if words[part.id] != call_words(part):
                         raise _two_calls(part.id, index)
-                    self._notes.append(f"dropped a second tool call {part.id}")
                     continue
             kept.append(place)
         return tuple(kept)
