@@ -176,6 +176,23 @@ async def test_only_the_background_can_be_cancelled(autojump_clock: trio.abc.Clo
         assert (await server.post(f"{PATH}/resp_none/cancel")).status == 404
 
 
+async def test_the_head_of_its_stream_is_there_at_once(autojump_clock: trio.abc.Clock) -> None:
+    """HEAD has what GET says of itself and waits for no end: its client's next request is behind it."""
+    async with state(SLOW) as server:
+        name = (await server.made(background=True))["id"]
+        asked = trio.current_time()
+        for path, status, kind in (
+            (f"{PATH}/{name}?stream=true", 200, "text/event-stream; charset=utf-8"),
+            (f"{PATH}/{name}?stream=true&starting_after=999", 200, "text/event-stream; charset=utf-8"),
+            (f"{PATH}/{name}", 200, "application/json"),
+            (f"{PATH}/resp_none?stream=true", 404, "application/json"),
+        ):
+            head = await server.ask(None, method="HEAD", path=path)
+            assert (head.status, head.headers["content-type"], head.body) == (status, kind, b""), path
+        assert trio.current_time() == asked
+        assert (await ended(server, name))["status"] == "completed"
+
+
 async def test_deleting_it_ends_it(autojump_clock: trio.abc.Clock) -> None:
     """It does not come back when its turn has ended."""
     async with state(SLOW) as server:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
+import trio
 from quart import Response, request
 
 from trio_agent.admission import STORE_RETRY_SECONDS
@@ -16,7 +17,7 @@ from trio_agent.faces.answer import NotedSend, send_error
 from trio_agent.faces.paging import flag_of, number_of, page_of
 from trio_agent.faces.request import Incoming, RawBody
 from trio_agent.faces.responses_options import checked_include
-from trio_agent.server.asgi import TurnApp, TurnResponse
+from trio_agent.server.asgi import ASGISend, TurnApp, TurnResponse
 from trio_agent.store.contract import StoreError
 
 _RESPONSE: Final = "/v1/responses/<response_id>"
@@ -46,7 +47,9 @@ def _add_responses(app: TurnApp, agent: Agent, caller: Callable[[], str]) -> Non
         reading = responses_state.Reading(
             stream=flag_of(request.args, "stream"), after=-1 if after is None else after, include=_include()
         )
-        return TurnResponse(partial(_read, agent, owner, response_id, reading))
+        run = partial(_read, agent, owner, response_id, reading)
+        # What a stream would say is not waited for where only its headers are wanted.
+        return TurnResponse(partial(_head_of, run) if request.method == "HEAD" else run)
 
     @app.delete(_RESPONSE)
     async def delete_response(response_id: str) -> Response:
@@ -108,12 +111,26 @@ def _add_conversations(
         return _json(await conversations.one_item(agent, owner, name, item_id))
 
 
+async def _head_of(run: Callable[[ASGISend], Awaitable[None]], send: ASGISend) -> None:
+    """Answer with the headers of what `run` sends, and end it there."""
+    with trio.CancelScope() as scope:
+
+        async def send_head(message: dict[str, Any]) -> None:
+            if not scope.cancel_called:
+                await send(message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                scope.cancel()
+            await trio.lowlevel.checkpoint()
+
+        await run(send_head)
+
+
 async def _read(
     agent: Agent,
     owner: str,
     response_id: str,
     reading: responses_state.Reading,
-    send: Callable[[dict[str, Any]], Awaitable[None]],
+    send: ASGISend,
 ) -> None:
     noted = NotedSend(send)
     try:
