@@ -12,7 +12,7 @@ import pytest
 from trio_agent.agent import Agent
 from trio_agent.cli.common import read_draft
 from trio_agent.config.schema import AgentConfig, ServerConfig
-from trio_agent.faces import answer, messages, request
+from trio_agent.faces import answer, messages_request, request
 from trio_agent.providers import directory
 from trio_agent.providers.contract import CallLimits
 from trio_agent.providers.settings import ProviderSettings
@@ -81,7 +81,7 @@ def test_every_limit_of_a_provider_is_told(name: str) -> None:
 FIXED: list[tuple[str, Any]] = [
     ("values in the JSON", body.MAX_VALUES),
     ("session label", request._LABEL_LIMIT),
-    ("values of `anthropic-beta`", messages._MOST_BETAS),
+    ("values of `anthropic-beta`", messages_request._MOST_BETAS),
     ("model name", directory.NAME_LIMIT),
     ("clients that are told so", listen.MAX_REFUSALS),
     ("request body read ahead", call.BODY_BYTES),
