@@ -191,6 +191,16 @@ async def short_turn() -> TurnResponse:
     return TurnResponse(run)
 
 
+def test_no_route_is_compiled_into_functions_that_make_urls() -> None:
+    """Werkzeug does so for each rule, which was a third of an agent's start; redirects would need them."""
+    rules = list(make_app(Watch()).url_map.iter_rules())
+    assert rules
+    for rule in rules:
+        for append_unknown in (False, True):
+            with pytest.raises(NotImplementedError):
+                rule.build({}, append_unknown)
+
+
 def test_background_tasks_are_refused() -> None:
     """Quart's own would need a lifespan nursery that nobody opens."""
     app: TurnApp = make_app(Watch())
