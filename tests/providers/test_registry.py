@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from trio_agent.providers.contract import (
     UpstreamError,
 )
 from trio_agent.providers.credentials import Credentials
+from trio_agent.providers.modules import ENTRY_POINT_GROUP, installed_modules
 from trio_agent.providers.registry import Boot, ProviderSpec, boot_providers
 
 Mounting = Callable[[Coordinator, Mapping[str, Any]], Any]
@@ -343,6 +346,22 @@ async def test_a_module_that_cannot_be_used_is_a_problem_of_its_key(name: str, s
     (problem,) = booted.problems
     assert (problem.code, problem.path) == ("config_invalid_provider_module", "providers.lab.module")
     assert says in problem.remedy
+
+
+def test_a_distribution_that_is_installed_meanwhile_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What distributions declare is read once, but anew when a folder that they lie in has changed."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = installed_modules()
+    assert "replay" in before
+    info = tmp_path / "late-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\nlate = late_for_tests:mount\n")
+    later = tmp_path.stat().st_mtime + 1  # a file system's clock may be coarse
+    os.utime(tmp_path, (later, later))
+    assert installed_modules() == before | {"late": "late_for_tests:mount"}
 
 
 @pytest.mark.parametrize("name", ["trio_agent.providers.replay", "trio_agent.providers.replay:mount"])
