@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -94,16 +96,12 @@ class PriceBook:
 
         The import takes a fraction of a second: call this while booting, not within a turn.
         """
-        decoded = _decode_table((files("trio_agent.accounting") / "prices.json").read_bytes())
-        table = {
-            module: {name: _price(entry) for entry in entries for name in entry.names}
-            for module, entries in decoded.models.items()
-        }
+        table, source = _shipped()
         try:
             library = GenaiPrices()
         except ImportError:
             library = None
-        return cls(overrides, table, decoded.source, library=library, wall_clock=wall_clock)
+        return cls(overrides, table, source, library=library, wall_clock=wall_clock)
 
     def lookup(
         self, provider: str, model: str, *, module: str | None = None, own: Price | None = None
@@ -130,6 +128,17 @@ class PriceBook:
                 return price
         known = self._table.get(vendor, {})
         return known.get(name) or known.get(_without_suffix(name))
+
+
+@cache
+def _shipped() -> tuple[Mapping[str, Mapping[str, Price]], TableSource]:
+    """The table that ships with this module, by provider module and model name, and where it comes from."""
+    decoded = _decode_table((files("trio_agent.accounting") / "prices.json").read_bytes())
+    table = {
+        module: MappingProxyType({name: _price(entry) for entry in entries for name in entry.names})
+        for module, entries in decoded.models.items()
+    }
+    return MappingProxyType(table), decoded.source
 
 
 def _without_suffix(name: str) -> str:
