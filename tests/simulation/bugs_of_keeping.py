@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import trio
 from simulation.kernel import replaced
 from simulation.mutation import bug
 
 from trio_agent.event_log import LiveLog
+from trio_agent.faces.idempotency import KeyKeeper
 from trio_agent.faces.responses_keeper import ResponseKeeper
 from trio_agent.faces.responses_sinks import ResumedStream
+from trio_agent.store.kept import Keeping
 from trio_agent.store.sqlite import SqliteStore
+from trio_agent.turn.keeper import joined
 
 
 @bug(8, says="was told, and is 404")
@@ -75,4 +79,34 @@ def a_chain_has_no_beginning() -> Iterator[None]:
         return (await get_chain(store, owner, answer_id))[-1:]
 
     with replaced((SqliteStore, "get_chain", get_end)):
+        yield
+
+
+@bug(8, says=("while another one ran", "was answered by 2 turns"))
+def everyone_takes_the_key() -> Iterator[None]:
+    async def take(store: Any, row: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return row
+
+    with replaced((SqliteStore, "claim_key", take)):
+        yield
+
+
+@bug(8, says=("though the key of", "was answered by 2 turns"))
+def a_whole_answer_is_forgotten() -> Iterator[None]:
+    def forget(keeper: Any, turn: Any, row: Any, rest: Any, *, parked: bool) -> Any:
+        inner = keeper._inner
+        theirs = None if inner is None else inner.closing(turn, row, rest, parked=parked)
+        return joined(theirs, Keeping(forget_key=keeper._row))
+
+    with replaced((KeyKeeper, "closing", forget)):
+        yield
+
+
+@bug(2, says="was open when all had left")
+def a_turn_with_a_key_runs_on_without_readers() -> Iterator[None]:
+    def part(log: Any) -> None:
+        log.readers -= 1
+
+    with replaced((LiveLog, "part", part)):
         yield

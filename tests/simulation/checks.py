@@ -8,8 +8,10 @@ responses in `reading.py`, writes in `ledger.py`, ends and what they leave in `s
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from simulation.accounts import accounts
 from simulation.check_calls import check_account
+from simulation.check_keys import check_keys
 from simulation.check_memory import check_conversations, check_results
 from simulation.check_outcomes import check_outcome
 from simulation.check_parks import check_concurrency, check_parks
@@ -24,6 +26,11 @@ def check(evidence: Evidence) -> None:
     used: set[int] = set()
     by_response: dict[int, list[Exchange]] = {}
     for response in evidence.responses:
+        if response.ask.key:  # its turn is another's as well: `check_keys` looks at them together
+            by_response[id(response)] = []
+            used |= {each.number for each in evidence.exchanges if each.ask == response.token}
+            check_row(evidence, response)
+            continue
         calls = evidence.calls_for(response)
         by_response[id(response)] = calls
         used |= {exchange.number for exchange in calls}
@@ -42,10 +49,14 @@ def check(evidence: Evidence) -> None:
         for response in account.responses:
             earlier = [each for each in account.responses if each.mark < response.mark]
             response.resumed = bool(earlier)
-            check_outcome(evidence, response, account)
+            if not response.ask.key:
+                check_outcome(evidence, response, account)
+    check_keys(evidence)
     check_parks(evidence, found)
     check_concurrency(evidence)
-    for response in evidence.responses:
+    plain = [response for response in evidence.responses if not response.ask.key]
+    evidence = replace(evidence, responses=plain)
+    for response in plain:
         check_slow_reader(evidence, response, found.get(response.turn_id or ""))
     check_usage(evidence, by_response)
     check_conversations(evidence, by_response)

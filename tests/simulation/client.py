@@ -91,9 +91,10 @@ class SimulatedClient:
         return response
 
     async def _alone(self, ask: Ask, said: Sequence[Spoken], copy: int, follows: Response | None) -> None:
-        token = f"{ask.name}_{copy}"
-        response = self._response(ask, token, token, said, follows)
-        half = await self._exchange(response, self._body(ask, said, copy), None)
+        await trio.sleep(ask.apart * copy)
+        token = ask.name if ask.key else f"{ask.name}_{copy}"
+        response = self._response(ask, token, f"{ask.name}_{copy}", said, follows)
+        half = await self._exchange(response, self._body(ask, said, 0 if ask.key else copy), None)
         if half is not None:
             half.close()
 
@@ -131,6 +132,8 @@ class SimulatedClient:
             f"x-client-session-id: {response.name}",
             f"content-length: {length}",
         ]
+        if ask.key:
+            lines.append(f"idempotency-key: key-{ask.name}")
         if ask.preflight is not None:
             lines.append(f"x-preflight-timeout: {ask.preflight:g}")
         return "\r\n".join(lines if ask.spoiled == "half a head" else [*lines, "", ""]).encode()

@@ -118,7 +118,16 @@ class _Author:
             return client
         face = self._other_dice.choice(FACES)
         keeps = self._other_dice.choice(KEEPS) if face == "responses" else ""
-        return replace(client, face=face, keeps=keeps)
+        asks = tuple(map(self._with_key, client.asks))
+        return replace(client, asks=asks, face=face, keeps=keeps)
+
+    def _with_key(self, ask: Ask) -> Ask:
+        """Sometimes the same request several times, with an Idempotency-Key."""
+        dice = self._other_dice
+        if ask.tools or ask.spoiled or dice.random() > 0.15:
+            return ask
+        apart = dice.choice([0.0, 0.0, 0.1, 1.0, 3.0])
+        return replace(ask, key=True, copies=dice.choice([2, 3]), apart=apart, tries=max(2, ask.tries))
 
     def _in_company(self, scenario: Scenario) -> Scenario:
         """With one more client, whose fault is met by another one in a moment that chance seldom finds."""

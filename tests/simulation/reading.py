@@ -32,6 +32,7 @@ class Response:
         text, reasoning, refusal, calls: the content; `pieces` has each fragment of it with its moment.
         error: the code of an error, in the stream or as the status.
         complete: the answer was said to be whole: `finish_reason` and the end of the stream, or a JSON body.
+        content: the body as it came, of a request with a key.
         mark: how many writes the store had seen when it was asked for.
         heard: by which names the requests before it are known that its conversation holds.
         follows: the response whose calls it brings the results of.
@@ -50,6 +51,7 @@ class Response:
         self._violate = violate
         self._message = Message(response=True)
         self._buffer = b""
+        self.content = b""
         self._terminal = False
         self.sent_at = trio.current_time()
         self.pieces: list[tuple[float, str, str]] = []
@@ -123,6 +125,8 @@ class Response:
             raise ConnectionResetError from error
         if self.whole and self._message.rest:
             self._wrong(3, "bytes after the end of the response")
+        if self.ask.key:
+            self.content += content
         now = trio.current_time()
         if self.started and not before:
             self.head_at = now

@@ -118,7 +118,9 @@ class Ask(Struct, frozen=True, omit_defaults=True):
     results of the answer before it, where that asked for any; else it begins a conversation. `copies` are
     sent at the same moment. `extras`: it asks for what is told on request only, usage in a stream (Chat
     Completions) or encrypted reasoning (Responses). `replies` are for the model calls that it causes, in
-    their order, whoever is called; more calls than replies are answered with a short text.
+    their order, whoever is called; more calls than replies are answered with a short text. With
+    `key`, repeats and copies are the same request with one Idempotency-Key; a copy is sent `apart` seconds
+    after the one before it.
     """
 
     name: str
@@ -135,6 +137,8 @@ class Ask(Struct, frozen=True, omit_defaults=True):
     reading: Reading = "at once"
     leave: Leave | None = None
     spoiled: Spoiled = ""
+    key: bool = False
+    apart: float = 0.0
     replies: tuple[Reply, ...] = ()
 
 

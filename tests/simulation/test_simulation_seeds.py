@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from simulation.bugs_found import FINDINGS
-from simulation.generate import ENDINGS, MANNERS, generate
+from simulation.generate import ENDINGS, FACES, KEEPS, MANNERS, generate
 from simulation.replaying import Replaying
 from simulation.run import Extension, Outcome, run_scenario
 from simulation.scenario import Scenario, from_json, to_json
@@ -111,6 +111,10 @@ def test_the_author_leaves_nothing_out() -> None:
     settings = [scenario.settings for scenario in scenarios]
     assert any(each.write > each.turn for each in settings)
     assert any(each.connections < 100 for each in settings)
+    clients = [client for scenario in scenarios for client in scenario.clients]
+    assert {client.face for client in clients} == set(FACES)
+    assert {client.keeps for client in clients} == set(KEEPS)
+    assert {ask.apart > 0 for ask in asks if ask.key} == {True, False}
     assert any(client.embedded for scenario in scenarios for client in scenario.clients)
 
 
