@@ -19,7 +19,7 @@ from trio_agent.errors import AgentError
 from trio_agent.planning import Choice, Plan, Planner
 from trio_agent.providers.contract import Provider, ProviderRequest
 from trio_agent.statemachine import SnapshotError, Turn
-from trio_agent.statemachine.conversation import Message
+from trio_agent.statemachine.conversation import Message, ToolResult
 from trio_agent.statemachine.events import Begin, Resume
 from trio_agent.store.contract import ParkRow, StateAt, Store, StoreError, TurnRow
 from trio_agent.truncation import left_out_at_first, sent_to
@@ -195,11 +195,11 @@ class Admission:
             return None
         ids = [result.tool_call_id for result in brought.results]
         for park in await store.find_parks(request.owner, ids):
-            turn = self._match(plan, brought, park, context.world.seed())
-            if turn is None:
+            matched = self._match(plan, brought, park, context.world.seed())
+            if matched is None:
                 continue
-            owed = [call.id for call in turn.owed]
-            missing = [call_id for call_id in owed if call_id not in ids]
+            turn, came = matched
+            missing = [call.id for call in turn.owed if call.id not in came]
             if missing:
                 incomplete = AgentError(
                     "invalid_tool_results",
@@ -214,14 +214,15 @@ class Admission:
             if old is None or not await store.take_park(park.turn_id, now, park.snapshot):
                 return None
             row = self._gone_on(plan, old, now)
-            # A history that the server keeps has the results of its own tools as well; the park has them too.
-            results = tuple(result for result in brought.results if result.tool_call_id in owed)
-            first = Resume(results, trio.current_time(), brought.after)
+            first = Resume(tuple(came.values()), trio.current_time(), brought.after)
             return self._admitted(plan, turn, row, first, None, context, park)
         return None
 
-    def _match(self, plan: Plan, brought: Returned, park: ParkRow, seed: int) -> Turn | None:
-        """The parked turn, if the request is its continuation and nothing else.
+    def _match(
+        self, plan: Plan, brought: Returned, park: ParkRow, seed: int
+    ) -> tuple[Turn, dict[str, ToolResult]] | None:
+        """The parked turn and the results that came for it, if the request is its continuation and nothing
+        else.
 
         Another model or an edited history means that the client wants something else: its view wins.
         """
@@ -249,7 +250,10 @@ class Admission:
             None,
             seed=seed,
         )
-        return Turn.restore(park.snapshot, spec)
+        # A history that the server keeps has the results of its own tools as well; the park has them too.
+        owed = {call.id for call in turn.owed}
+        results = [each for each in brought.all_results(answer) if each.tool_call_id in owed]
+        return Turn.restore(park.snapshot, spec), {each.tool_call_id: each for each in results}
 
     def _gone_on(self, plan: Plan, old: TurnRow, now: float) -> TurnRow:
         return msgspec.structs.replace(

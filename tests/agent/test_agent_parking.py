@@ -107,6 +107,23 @@ async def test_the_model_gets_what_it_said_and_what_came_back(autojump_clock: tr
     assert told[3].text == "Be brief"
 
 
+async def test_results_stand_where_their_calls_do(autojump_clock: trio.abc.Clock) -> None:
+    """A client may know an answer with two calls as two messages, each with its result right behind it."""
+    lab = Scripted([text("Look"), *calling(("h1", "read_file"), ("h2", "list_dir"))], answer("done"))
+    agent = make_agent(lab)
+    await parked(agent)
+    first, second = ToolCall("h1", "read_file", "{}"), ToolCall("h2", "list_dir", "{}")
+    history = (user(), said("Look", first), result("h1", "1"), said("", second), result("h2", "2"))
+    with pytest.raises(AgentError, match="h1 are missing"):
+        await agent.admit(asking(*history[:1], said("Look", first, second), result("h2", "2")))
+    sink = await respond(agent, asking(*history))
+    assert sink.text == "done"
+    assert store_of(agent).only.outcome == "completed"
+    told = lab.calls[1].request.messages
+    assert [message.role for message in told] == ["user", "assistant", "tool"]
+    assert [each.text for each in told[2].tool_results] == ["1", "2"]
+
+
 async def test_a_turn_parks_again_and_again(autojump_clock: trio.abc.Clock) -> None:
     """Three rounds of the caller's tools are one turn, each matched by its own history."""
     lab = Scripted(

@@ -194,6 +194,11 @@ class Returned(msgspec.Struct, frozen=True):
         cut = next(found, None)
         return None if cut is None else self.told[cut:]
 
+    def all_results(self, answer: Sequence[Message]) -> tuple[ToolResult, ...]:
+        """The results of all calls of the answer: some clients put each right behind its call."""
+        within = [result for message in answer for result in message.tool_results]
+        return (*within, *self.results)
+
 
 def returned(messages: Sequence[Message]) -> Returned | None:
     """The tool results that a request brings for the last answer that called tools, if it brings any."""
