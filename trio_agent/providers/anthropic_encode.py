@@ -111,7 +111,7 @@ class Conversation:
         """Add all messages.
 
         Raises:
-            AgentError: a part that the wire has no place for, `param` names it; or nothing is left to be sent.
+            AgentError: a part that the wire has no place for, named by `param`; or nothing is left to send.
         """
         following = _next_roles(messages)
         for index, message in enumerate(messages):
