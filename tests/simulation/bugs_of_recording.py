@@ -16,7 +16,7 @@ from trio_agent.replay.client import body_of
 from trio_agent.replay.stage import Stage
 
 
-@bug(7, says="plays differently", first=25)
+@bug(7, says="plays differently", first=75)
 def an_upstream_answers_amid_what_the_turn_does() -> Iterator[None]:
     """The head of an answer stands where it came, between two writes of one batch."""
 
@@ -27,7 +27,7 @@ def an_upstream_answers_amid_what_the_turn_does() -> Iterator[None]:
         yield
 
 
-@bug(7, says="plays differently", first=62)
+@bug(7, says="plays differently", first=45)
 def a_replay_calls_at_once() -> Iterator[None]:
     """The next model call is made before the timer that the file has in between."""
 
