@@ -16,7 +16,7 @@ from simulation.http_text import BadHttp, Message
 from simulation.ledger import Ledger
 from simulation.network import Network
 from simulation.reading import Response
-from simulation.reading_responses import ResponsesResponse
+from simulation.reading_responses import DONE, ResponsesResponse
 
 PATIENCE = 60.0
 """Seconds for which a server that is down is tried again."""
@@ -65,7 +65,7 @@ class Audit:
     async def _read_tail(self, response: ResponsesResponse, after: int) -> None:
         query = f"?stream=true&starting_after={after}" if after >= 0 else "?stream=true"
         status, body = await self._get(f"/v1/responses/{response.id}{query}")
-        due = b"".join(event + b"\n\n" for event in response.events[after + 1 :])
+        due = b"".join(event + b"\n\n" for event in (*response.events[after + 1 :], DONE))
         if status != 200:
             self._wrong(response, f"streams {status} when it is read again after event {after}")
         elif body != due:

@@ -13,6 +13,7 @@ _TERMINAL = {
     "response.incomplete": "incomplete",
     "response.failed": "failed",
 }
+DONE = b"data: [DONE]"
 _SAID = {
     "response.output_text.delta": "text",
     "response.refusal.delta": "refusal",
@@ -42,6 +43,7 @@ class ResponsesResponse(Response):
         self.events: list[bytes] = []
         self.body: dict[str, Any] | None = None
         self._done: set[int] = set()
+        self._closed = False
         self._said: dict[tuple[int, int], str] = {}
 
     def as_history(self) -> list[Any]:
@@ -49,7 +51,15 @@ class ResponsesResponse(Response):
 
     # --- a stream -------------------------------------------------------------------------------------
 
+    def end(self, how: str) -> None:
+        super().end(how)
+        if self.streamed and how == "whole" and self._terminal and not self._closed:
+            self._wrong(3, "the stream ended in good order without [DONE]")
+
     def _event(self, event: bytes) -> None:
+        if event == DONE and self._terminal and not self._closed:
+            self._closed = True
+            return
         if self._terminal:
             self._wrong(3, f"something after the terminal event: {event[:80]!r}")
         try:
