@@ -87,6 +87,12 @@ async def test_encrypted_reasoning_can_be_asked_for_later(autojump_clock: trio.a
         assert full == body
         wrong = await server.get(f"{PATH}/{body['id']}?include=everything")
         assert (wrong.status, wrong.error["param"]) == (400, "include[0]")
+        wanted = "include=reasoning.encrypted_content"
+        stream = await server.get(f"{PATH}/{body['id']}?stream=true&{wanted}")
+        assert (stream.status, stream.error["param"]) == (400, "include")
+        asked = await server.made(include=["reasoning.encrypted_content"])
+        stream = await server.get(f"{PATH}/{asked['id']}?stream=true&{wanted}")
+        assert (stream.status, b'"encrypted_content"' in stream.body) == (200, True)
 
 
 async def test_another_owners_response_is_not_there(autojump_clock: trio.abc.Clock) -> None:

@@ -56,6 +56,13 @@ async def read(agent: Agent, owner: str, response_id: str, reading: Reading, sen
         )
     style = decode_style(reader.head)
     with reader:
+        if ENCRYPTED in reading.include and not style.head.encrypted:
+            raise AgentError(
+                "unsupported_parameter",
+                "`include` cannot be honoured: a stream is the same again, and its request did not ask for "
+                f"{ENCRYPTED}. Read the response without `stream`.",
+                param="include",
+            )
         await ResumedStream(send, style, after=reading.after).copy(reader)
 
 
