@@ -25,7 +25,14 @@ from trio_agent.store.contract import ParkRow, StateAt, Store, StoreError, TurnR
 from trio_agent.truncation import left_out_at_first, sent_to
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.driver import Driver
-from trio_agent.turn.history import Returned, digest, repaired, returned, same_answer
+from trio_agent.turn.history import (
+    Returned,
+    history_digest,
+    newly_instructed,
+    repaired,
+    returned,
+    same_answer,
+)
 from trio_agent.turn.journal import Journal
 from trio_agent.turn.keeper import Keeper, Together
 from trio_agent.turn.reasoning import reattached
@@ -246,7 +253,7 @@ class Admission:
         spec = self._planner.spec(
             msgspec.structs.replace(plan, refs=tuple(refs)),
             turn.spec.turn_id,
-            turn.spec.messages,
+            newly_instructed(turn.spec.messages, by=plan.messages),
             None,
             seed=seed,
         )
@@ -287,7 +294,7 @@ class Admission:
                 row,
                 turn=turn,
                 world=context.world,
-                history=partial(digest, request.messages),
+                history=partial(history_digest, request.messages),
                 ttl=self._config.server.host_tool_ttl,
                 taken=taken,
                 keeper=keeper,

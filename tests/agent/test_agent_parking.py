@@ -54,8 +54,8 @@ def provider(*more: Any) -> Scripted:
 CONTINUED = (user(), said("Let me look", READ), result("h1"))
 
 
-async def parked(agent: Agent, **fields: Any) -> Collector:
-    sink = await respond(agent, asking(**fields))
+async def parked(agent: Agent, *, messages: tuple[Message, ...] = (), **fields: Any) -> Collector:
+    sink = await respond(agent, asking(*messages, **fields))
     assert sink.last.finish_reason == "tool_calls"  # type: ignore[union-attr]
     return sink
 
@@ -122,6 +122,31 @@ async def test_results_stand_where_their_calls_do(autojump_clock: trio.abc.Clock
     told = lab.calls[1].request.messages
     assert [message.role for message in told] == ["user", "assistant", "tool"]
     assert [each.text for each in told[2].tool_results] == ["1", "2"]
+
+
+NOON, ONE = (Message("system", (Text(f"It is {time}."),)) for time in ("noon", "one"))
+INSTRUCTED: dict[str, tuple[list[Message], list[Message]]] = {
+    "written anew": ([NOON], [ONE]),
+    "left out": ([NOON], []),
+    "added": ([], [Message("developer", (Text("Be brief"),)), ONE]),
+}
+
+
+@pytest.mark.parametrize("case", INSTRUCTED)
+async def test_instructions_do_not_tell_turns_apart(autojump_clock: trio.abc.Clock, case: str) -> None:
+    """The turn goes on under the instructions that the request brings, behind the operator's own."""
+    before, now = INSTRUCTED[case]
+    lab = provider(calling(("h2", "list_dir")), answer("42"))
+    agent = make_agent(lab, agent={"system_prompt": "Be kind"})
+    await parked(agent, messages=(*before, user()))
+    await respond(agent, asking(*now, *CONTINUED))
+    await respond(
+        agent, asking(*before, *CONTINUED, said("", ToolCall("h2", "list_dir", "{}")), result("h2"))
+    )
+    assert store_of(agent).only.outcome == "completed"
+    told = [[message.text for message in call.request.messages] for call in lab.calls]
+    assert told[1] == ["Be kind", *(each.text for each in now), "Hello", "Let me look", ""]
+    assert told[2] == ["Be kind", *(each.text for each in before), "Hello", "Let me look", "", "", ""]
 
 
 async def test_a_turn_parks_again_and_again(autojump_clock: trio.abc.Clock) -> None:

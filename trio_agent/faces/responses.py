@@ -29,8 +29,8 @@ from trio_agent.faces.responses_sinks import ResumedStream, Style, decode_style,
 from trio_agent.statemachine import effects as fx
 from trio_agent.store.contract import StoreError
 from trio_agent.turn.context import TurnContext
+from trio_agent.turn.history import instructions
 from trio_agent.turn.places import in_the_clients_words
-from trio_agent.turn.transcript import instructions
 from trio_agent.wire.responses_events import encode
 
 _FAILED = (fx.Reject, fx.SendError)

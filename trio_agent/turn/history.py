@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -25,6 +25,7 @@ from trio_agent.turn.places import in_the_clients_words
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
+_INSTRUCTING: Final = frozenset({"system", "developer"})
 INTERRUPTED = "The call was interrupted and has no result."
 
 
@@ -179,18 +180,19 @@ class Returned(msgspec.Struct, frozen=True):
     after: tuple[Message, ...]
 
     def answer_to(self, history: str) -> tuple[Message, ...] | None:
-        """The messages of the answer, if it was given to the history with this digest.
+        """The messages of the answer, if it was given to the history with this digest (`history_digest`).
 
         Most clients know an answer as one message. One that is shown the server's own tools, or for whom the
         server keeps the history, has it as several: calls, results, and what was said between them.
         """
-        if history == digest(self.told[:-1]):
+        if history == history_digest(self.told[:-1]):
             return self.told[-1:]
         begins = len(self.told) - 1
         while begins > 0 and self.told[begins - 1].role in ("assistant", "tool"):
             begins -= 1
-        prefixes = digests(self.told)
-        found = (cut for cut in range(begins, len(self.told) - 1) if prefixes[cut] == history)
+        first = instructions(self.told)
+        prefixes = digests(self.told[first:])
+        found = (cut for cut in range(begins, len(self.told) - 1) if prefixes[cut - first] == history)
         cut = next(found, None)
         return None if cut is None else self.told[cut:]
 
@@ -222,6 +224,25 @@ def returned(messages: Sequence[Message]) -> Returned | None:
             return None
         return Returned(tuple(messages[: index + 1]), tuple(results.values()), tuple(after))
     return None
+
+
+def instructions(messages: Sequence[Message]) -> int:
+    """How many messages at the beginning only instruct the model."""
+    return next((at for at, each in enumerate(messages) if each.role not in _INSTRUCTING), len(messages))
+
+
+def newly_instructed(messages: Sequence[Message], by: Sequence[Message]) -> tuple[Message, ...]:
+    """A conversation with the instructions at the beginning of another one in place of its own."""
+    return (*by[: instructions(by)], *messages[instructions(messages) :])
+
+
+def history_digest(messages: Sequence[Message]) -> str:
+    """A digest of a conversation that was answered, by which it is known again. See `digest`.
+
+    Instructions at the beginning do not count: many clients write them anew for each request, with the time
+    in them, and in the Responses format no request has those of the one before.
+    """
+    return digest(messages[instructions(messages) :])
 
 
 def digest(messages: Sequence[Message]) -> str:

@@ -15,8 +15,9 @@ from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import Message
 from trio_agent.store.contract import TurnRow
 from trio_agent.store.kept import Keeping, KeptStore, TranscriptNode
+from trio_agent.turn.history import instructions
 from trio_agent.turn.request import TurnRequest
-from trio_agent.turn.transcript import Told, conversation, decode_messages, instructions
+from trio_agent.turn.transcript import Told, conversation, decode_messages
 
 CONTINUE_HEADER: Final = "X-Continue-Session"
 """What an error in the part of a conversation that the server keeps is laid to."""

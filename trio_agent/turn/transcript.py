@@ -15,18 +15,12 @@ from msgspec import Struct
 
 from trio_agent.statemachine.conversation import Image, Message, Refusal, Text, ToolCall, ToolResult
 from trio_agent.store.kept import TranscriptNode
-from trio_agent.turn.history import call_words, result_words
+from trio_agent.turn.history import call_words, instructions, result_words
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 decode_messages = msgspec.json.Decoder(tuple[Message, ...]).decode
 
-_INSTRUCTING: Final = frozenset({"system", "developer"})
 _ANSWERING: Final = frozenset({"assistant", "tool"})
-
-
-def instructions(messages: Sequence[Message]) -> int:
-    """How many messages at the beginning only instruct the model."""
-    return next((at for at, each in enumerate(messages) if each.role not in _INSTRUCTING), len(messages))
 
 
 class Told:
@@ -152,4 +146,4 @@ def conversation(path: Sequence[TranscriptNode]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-__all__ = ["Branch", "Told", "branches", "conversation", "decode_messages", "instructions"]
+__all__ = ["Branch", "Told", "branches", "conversation", "decode_messages"]
