@@ -21,6 +21,7 @@ from trio_agent.statemachine.conversation import (
     ToolResult,
 )
 from trio_agent.turn.history import INTERRUPTED, digest, digests, repaired, returned, same_answer
+from trio_agent.wire.freeform import unwrapped, wrapped
 
 A, B = ToolCall("a", "read", '{"path": "x"}'), ToolCall("b", "list", "{}")
 
@@ -259,6 +260,7 @@ SAME: dict[str, tuple[Message, Message]] = {
     "caching markers": (user("a"), Message("user", (Text("a", {"type": "ephemeral"}),))),
     "reasoning": (said("x", A), Message("assistant", (Thinking("hm", "sig"), *said("x", A).parts))),
     "spelling of arguments": (said("", A), said("", ToolCall("a", "read", '{"path":"x"}'))),
+    "free text": (said("", ToolCall("a", "x", "ls -l")), said("", ToolCall("a", "x", '{"input": "ls -l"}'))),
     "who wrote it": (said("x"), Message("assistant", (Text("x"),), None, "lab/lab-1")),
 }
 DIFFERENT: dict[str, tuple[Message, Message]] = {
@@ -300,6 +302,7 @@ def test_a_digest_keeps_messages_apart() -> None:
         (said("Let me look", A), True),
         (said("", A), True),
         (said(" Let me look\n", A), True),
+        (said("Let me\n\nlook", A), True),
         (said("look", A), True),  # the client saw several calls' words as one; it may have kept the last
         (said("I looked", A), False),
         (said("Let me look", B), False),
@@ -310,6 +313,33 @@ def test_a_digest_keeps_messages_apart() -> None:
 def test_an_answer_that_comes_back_is_compared(theirs: Message, same: bool) -> None:
     """The calls must be the very ones; the text may be missing, but not edited."""
     assert same_answer([said("Let me "), result("s"), said("look", A)], [A], [theirs]) is same
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "console.log(1)",
+        '{"input":"console.log(1)"}',
+        ' { "input" : "a\\u00e9" } ',
+        '{"input":"a\nb"}',
+        '{"input":"cut',
+        '{"code":"a"}',
+        '{"input":["a"]}',
+        '{"input":"{\\"input\\":\\"a\\"}"}',
+        "5",
+        "null",
+        '"a"',
+        "{}",
+        "",
+        "[" * 100_000,
+    ],
+)
+def test_free_text_is_the_same_however_a_model_wrote_it(written: str) -> None:
+    """The client of a custom tool is handed its text, and gives it back in the one shape that it has."""
+    mine = ToolCall("a", "shell", written)
+    theirs = ToolCall("a", "shell", wrapped(unwrapped(written)))
+    assert same_answer([said("", mine)], [mine], [said("", theirs)])
+    assert not same_answer([said("", mine)], [mine], [said("", ToolCall("a", "shell", wrapped("rm -r")))])
 
 
 @pytest.mark.parametrize(

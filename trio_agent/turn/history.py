@@ -22,6 +22,7 @@ import msgspec
 from trio_agent.errors import AgentError
 from trio_agent.statemachine.conversation import Image, Message, Refusal, Text, ToolCall, ToolResult
 from trio_agent.turn.places import in_the_clients_words
+from trio_agent.wire.freeform import MEMBER, unwrapped
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -297,9 +298,9 @@ def same_answer(said: Sequence[Message], owed: Sequence[ToolCall], theirs: Seque
 
 
 def _told(messages: Sequence[Message], *kinds: type[Text | Refusal]) -> str:
-    """What an assistant says in parts of these kinds."""
+    """What an assistant says in parts of these kinds, without white space: clients trim and join parts."""
     parts = (part for message in messages if message.role == "assistant" for part in message.parts)
-    return "".join(part.text for part in parts if isinstance(part, kinds)).strip()
+    return "".join(word for part in parts if isinstance(part, kinds) for word in part.text.split())
 
 
 def _words(message: Message) -> list[Any]:
@@ -318,12 +319,28 @@ def _words(message: Message) -> list[Any]:
 
 
 def call_words(call: ToolCall) -> list[Any]:
-    """What a call says: its arguments count as a JSON value, where they are one."""
+    """What a call says: its arguments count as a JSON value, where they are one.
+
+    A tool that takes free text is offered as a function with one string, for which some models write the bare
+    text, or JSON that is none. Its client is handed the text, and gives back the text as that string: however
+    a text came, and whatever it looks like, it is the same.
+    """
+    arguments: Any = call.arguments
+    value = _value(arguments)
+    if isinstance(value, dict) and value.keys() == {MEMBER} and isinstance(value[MEMBER], str):
+        arguments = value[MEMBER]
+        value = _value(arguments)
+    elif value is None:
+        arguments = unwrapped(arguments)
+    return [call.id, call.name, arguments if value is None else value]
+
+
+def _value(text: str) -> Any:
+    """The JSON value that a text is; `None` where it is none, or null."""
     try:
-        arguments = msgspec.json.decode(call.arguments)
+        return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        arguments = call.arguments
-    return [call.id, call.name, arguments]
+        return None
 
 
 def result_words(result: ToolResult) -> list[Any]:
