@@ -17,13 +17,15 @@ from support.scripted import HANG, Scripted, answer, calling, text
 
 from trio_agent.agent import Agent
 from trio_agent.event_log import (
+    ENTRY_BYTES,
     FLUSH_SECONDS,
     Batch,
     EventLogs,
     LiveLog,
     LogReader,
-    decode_batch,
+    batches_of,
     encode_batch,
+    entries_of,
 )
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import ToolCall, Usage
@@ -96,7 +98,7 @@ async def stored(agent: Agent, start: int = 0) -> list[Batch]:
 
 def test_outputs_survive_as_json() -> None:
     """Every kind comes back as it went, money and odd characters included."""
-    assert decode_batch(encode_batch(EVERY_OUTPUT)) == EVERY_OUTPUT
+    assert batches_of(entries_of(3, [encode_batch(EVERY_OUTPUT)]), 3) == [EVERY_OUTPUT]
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -152,13 +154,13 @@ async def test_the_store_is_behind_by_a_quarter_of_a_second(autojump_clock: trio
     """The first batch goes at once, what follows together; what is left goes with the outcome."""
     agent = make_agent(Scripted([text("a"), 0.1, text("b"), 0.1, text("c"), 1.0, text("d"), *answer("e")]))
     store = store_of(agent)
-    seen: list[tuple[float, int]] = []
+    seen: list[list[int]] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_logged, agent)
         for tenths in range(14):
             await trio.sleep_until(tenths / 10 + 0.05)
-            seen.append((trio.current_time(), len(store.entries.get("resp_1", {}))))
-    assert [count for _, count in seen] == [1, 1, 1, 3, 3, 3, 3, 3, 3, 3, 3, 3, 6, 6]
+            seen.append([entry.count for entry in store.entries.get("resp_1", ())])
+    assert seen == [[1]] * 3 + [[1, 2]] * 9 + [[1, 2, 3]] * 2
     assert FLUSH_SECONDS == 0.25
 
 
@@ -332,9 +334,14 @@ def test_whoever_reads_whenever_reads_the_same(
 # --- other processes, and dead ones ------------------------------------------------------------------------
 
 
+def one(number: int, batch: Batch) -> LogEntry:
+    (entry,) = entries_of(number, [encode_batch(batch)])
+    return entry
+
+
 async def put(store: MemoryStore, row: LogRow, batches: Sequence[Batch], start: int = 0) -> None:
     """What another process does with its log."""
-    entries = tuple(LogEntry(start + number, encode_batch(batch)) for number, batch in enumerate(batches))
+    entries = tuple(one(start + number, batch) for number, batch in enumerate(batches))
     store.keep(Keeping(log=row, entries=entries), "test")
 
 
@@ -410,14 +417,14 @@ async def test_a_store_that_goes_away_ends_the_reading(
 
 async def test_long_logs_come_in_pages(autojump_clock: trio.abc.Clock) -> None:
     """No read of the store is without a bound."""
-    many: list[Batch] = [[fx.SendText(str(number))] for number in range(2500)]
+    many: list[Batch] = [[fx.SendText(str(number))] for number in range(250)]
     logs = make_logs(store := MemoryStore(trio.current_time))
     await put(store, log_row(ended_at=0.0), [*many, [FINISH]])
     reader = await logs.reader("me", "resp_1")
     assert reader is not None
     with reader:
         sizes = [len(page) async for page in pages(reader)]
-    assert sizes == [1000, 1000, 501]
+    assert sizes == [100, 100, 51]
 
 
 async def pages(reader: LogReader) -> Any:
@@ -434,3 +441,139 @@ async def test_a_log_is_let_go_of_when_it_has_ended(autojump_clock: trio.abc.Clo
     await agent.run(admitted, Collector(), log=log)
     assert agent.logs.live("me", "resp_1") is None
     assert await rest_of(reader) == await stored(agent)
+
+
+# --- how batches go into the store --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "counts"),
+    [
+        ([], []),
+        ([10], [1]),
+        ([ENTRY_BYTES], [1]),
+        ([10, ENTRY_BYTES, 10], [1, 1, 1]),
+        ([ENTRY_BYTES * 2, 10], [1, 1]),
+        ([ENTRY_BYTES - 10, 10, 1, 1], [2, 2]),
+        ([1000] * 150, [65, 65, 20]),
+    ],
+)
+def test_an_entry_is_bounded_and_holds_whole_batches(sizes: list[int], counts: list[int]) -> None:
+    """A batch is never cut; one that is larger than an entry should be has one of its own."""
+    entries = entries_of(7, [b"x" * size for size in sizes])
+    assert [entry.count for entry in entries] == counts
+    assert [entry.number for entry in entries] == [7 + sum(counts[:at]) for at in range(len(counts))]
+
+
+@pytest.mark.parametrize("start", range(8))
+def test_reading_begins_amid_an_entry_and_ends_at_a_gap(start: int) -> None:
+    """Entries that overlap give each batch once, as they do where one was written again, with more in it."""
+    batches: list[Batch] = [[fx.SendText(str(number))] for number in range(8)]
+    encoded = [encode_batch(batch) for batch in batches]
+    spans = [(0, 2), (2, 4), (2, 5), (4, 5), (6, 8)]
+    entries = [entry for first, end in spans for entry in entries_of(first, encoded[first:end])]
+    read = [entry for entry in entries if entry.number + entry.count > start]
+    assert batches_of(read, start) == (
+        batches[start:5] if start < 5 else batches[max(start, 6) :] * (start > 5)
+    )
+
+
+async def test_a_batch_that_cannot_be_encoded_is_its_turns_failure(autojump_clock: trio.abc.Clock) -> None:
+    """Half a character ends the turn that said it; its log is read up to an error, which ends it."""
+    agent = make_agent(Scripted([text("Hel"), 1.0, text("\ud83d"), *answer("lo")]))
+    sink = await run_logged(agent)
+    *said, last = [output for batch in await stored(agent) for output in batch]
+    assert said == sink.outputs
+    assert isinstance(last, fx.SendError)
+    assert last.problem.code == "internal_error"
+    assert store_of(agent).only.outcome == "failed"
+
+
+@pytest.mark.parametrize(("ends", "first"), [(0.6, 0), (1.1, 2)], ids=["amid a write", "between two writes"])
+async def test_what_is_written_behind_is_not_written_after_the_end(
+    autojump_clock: trio.abc.Clock, ends: float, first: int
+) -> None:
+    """The outcome takes all batches along that were not in the store, also those that were on their way."""
+    store = MemoryStore(trio.current_time)
+    log = open_log(make_logs(store))
+    calls: list[tuple[float, list[int]]] = []
+    append = store.append_log
+
+    async def slowly(log_id: str, entries: Sequence[LogEntry]) -> None:
+        await trio.sleep(1)
+        await append(log_id, entries)
+        calls.append((trio.current_time(), [entry.number for entry in entries]))
+
+    store.append_log = slowly  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.write_behind, store)
+        log.opened()
+        await put(store, log_row(), [])
+        log.append(BATCHES[0])
+        log.append(BATCHES[1])
+        await trio.sleep(0.5)
+        log.append(BATCHES[2])
+        await trio.sleep_until(ends)
+        once = log.rest(BATCHES[-1])
+        await trio.sleep(5)
+        again = log.rest([fx.SendText("another"), FINISH])
+    assert calls == [(1.0, [0])]
+    assert [(entry.number, entry.count) for entry in (*once, *again)] == [(first, 4 - first)] * 2
+    for entries in (once, again):
+        store.keep(Keeping(log=log_row(ended_at=6.0), entries=entries), "end")
+    read = await rest_of(await make_logs(store).reader("me", "resp_1"))
+    assert read == [*BATCHES[:3], [fx.SendText("another"), FINISH]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.random_module(),
+    st.lists(st.floats(0, 1), min_size=len(BATCHES), max_size=len(BATCHES)),
+    st.lists(st.tuples(st.floats(0, 2), st.booleans()), min_size=1, max_size=8),
+    st.lists(st.tuples(st.floats(0, 12), st.integers(0, 9)), max_size=6),
+)
+def test_another_process_reads_the_same(
+    random: object,
+    pauses: list[float],
+    disk: list[tuple[float, bool]],
+    visits: list[tuple[float, int]],
+) -> None:
+    """However slow the disk is, whatever became of a write that it refused: nothing twice, and no gap."""
+    del random
+
+    async def main() -> None:
+        store = MemoryStore(trio.current_time)
+        log = open_log(make_logs(store))
+        others, waits, append = make_logs(store), iter(disk), store.append_log
+
+        async def moody(log_id: str, entries: Sequence[LogEntry]) -> None:
+            seconds, works = next(waits, (0.0, True))
+            with trio.CancelScope(shield=True):
+                await append(log_id, entries)
+                await trio.sleep(seconds)
+            if not works:
+                raise StoreError("it is not known whether this took effect")
+
+        async def visit(at: float, start: int) -> None:
+            await trio.sleep(at)
+            assert await rest_of(await others.reader("me", "resp_1", start=start)) == BATCHES[start:]
+
+        store.append_log = moody  # type: ignore[method-assign]
+        await put(store, log_row(), [])
+        log.opened()
+        async with trio.open_nursery() as nursery:
+            for each in visits:
+                nursery.start_soon(visit, *each)
+            async with trio.open_nursery() as writing:
+                writing.start_soon(log.write_behind, store)
+                for batch, seconds in zip(BATCHES[:-1], pauses, strict=False):
+                    await trio.sleep(seconds)
+                    log.append(batch)
+                for seconds in (pauses[-1], 0.0):  # an end may be written twice
+                    entries = log.rest(BATCHES[-1])
+                    await trio.sleep(seconds)
+                    store.keep(Keeping(log=log_row(ended_at=trio.current_time()), entries=entries), "end")
+                log.seal(BATCHES[-1])
+                writing.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -132,7 +132,12 @@ def log(log_id: str, **changes: Any) -> LogRow:
 
 
 def entries(*numbers: int) -> tuple[LogEntry, ...]:
-    return tuple(LogEntry(number, b"[%d]" % number) for number in numbers)
+    return tuple(span(number) for number in numbers)
+
+
+def span(first: int, count: int = 1, what: bytes = b"") -> LogEntry:
+    """Batches that were written together."""
+    return LogEntry(first, count, what or b"[%d]" % first)
 
 
 def key(name: str, log_id: str, **changes: Any) -> KeyRow:

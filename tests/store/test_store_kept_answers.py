@@ -19,11 +19,12 @@ from store_samples import (
     key,
     log,
     park,
+    span,
     turn,
 )
 
 from trio_agent.store.contract import Store
-from trio_agent.store.kept import AnswerRow, Keeping, LogEntry, MissingAnswer
+from trio_agent.store.kept import AnswerRow, Keeping, MissingAnswer
 
 changed = msgspec.structs.replace
 HOUR = 3600.0
@@ -227,9 +228,40 @@ async def test_an_end_that_is_written_again_may_be_another_one(any_store: Store)
     await any_store.open_turn(turn("t"), Keeping(log=log("l", turn_id="t", ended_at=None)))
     await any_store.append_log("l", entries(0, 1))
     for end in (b"completed", b"failed"):
-        await keep(any_store, log=log("l"), entries=(*entries(1), LogEntry(2, end)))
-    await any_store.append_log("l", [LogEntry(2, b"late")])
-    assert await any_store.read_log("l", 0) == [*entries(0, 1), LogEntry(2, b"failed")]
+        await keep(any_store, log=log("l"), entries=(*entries(1), span(2, 1, end)))
+    await any_store.append_log("l", [span(2, 1, b"late")])
+    assert await any_store.read_log("l", 0) == [*entries(0, 1), span(2, 1, b"failed")]
+
+
+async def test_batches_that_were_written_together_are_found_by_each_number(any_store: Store) -> None:
+    """Whoever begins amid an entry is given it; behind the last one there is nothing."""
+    spans = [span(0, 1), span(1, 4), span(5, 2)]
+    await any_store.open_turn(turn("t"), Keeping(log=log("l", turn_id="t", ended_at=None)))
+    await any_store.open_turn(turn("u"), Keeping(log=log("m", turn_id="u", ended_at=None)))
+    await any_store.append_log("m", [span(0, 90)])
+    for each in spans:
+        await any_store.append_log("l", [each])
+    for start, found in enumerate([spans, *[spans[1:]] * 4, *[spans[2:]] * 2, [], []]):
+        assert await any_store.read_log("l", start) == found
+        assert await any_store.read_log("l", start, limit=1) == found[:1]
+
+
+async def test_what_begins_before_the_end_of_a_log_is_there_already(any_store: Store) -> None:
+    """A write that comes late, after the end of the turn has taken its batches along, adds nothing twice."""
+    await any_store.open_turn(turn("t"), Keeping(log=log("l", turn_id="t", ended_at=None)))
+    await any_store.append_log("l", [span(0, 2)])
+    await keep(any_store, log=log("l"), entries=(span(2, 5),))
+    for late in (span(0, 9), span(1), span(2, 2), span(4, 3), span(6)):
+        await any_store.append_log("l", [late])
+    assert await any_store.read_log("l", 0) == [span(0, 2), span(2, 5)]
+
+
+async def test_the_end_of_a_turn_takes_the_place_of_what_was_written_behind_it(any_store: Store) -> None:
+    """However it was cut: of what the log had from there on, nothing is left."""
+    await any_store.open_turn(turn("t"), Keeping(log=log("l", turn_id="t", ended_at=None)))
+    await any_store.append_log("l", [span(0, 3), span(3, 2), span(5), span(6)])
+    await keep(any_store, log=log("l"), entries=(span(3, 1), span(4, 2)))
+    assert await any_store.read_log("l", 0) == [span(0, 3), span(3, 1), span(4, 2)]
 
 
 async def test_a_log_that_is_gone_takes_nothing_more(any_store: Store) -> None:

@@ -14,18 +14,18 @@ from store_samples import (
     answer,
     call,
     conversation,
-    entries,
     full_turn,
     item,
     key,
     log,
     node,
     park,
+    span,
     turn,
 )
 
 from trio_agent.store.contract import Store
-from trio_agent.store.kept import ConversationEntry, Keeping, MissingAnswer, Writer
+from trio_agent.store.kept import ConversationEntry, Keeping, LogEntry, MissingAnswer, Writer
 from trio_agent.store.limits import Limits
 from trio_agent.store.memory import MemoryStore
 from trio_agent.store.sqlite import open_store
@@ -48,6 +48,8 @@ NODES = st.sampled_from(["n1", "n2", "n3", "n4", "n5"])
 SESSIONS = st.sampled_from(["s", "t", "u"])
 NUMBERS = st.integers(0, 4)
 PARTS = st.booleans()
+SPANS = st.lists(st.tuples(st.booleans(), st.integers(1, 3)), max_size=3)
+"""Batches of a log that were written together: whether one is missing before them, and how many they are."""
 
 STEPS = (
     *["close"] * 12,
@@ -57,6 +59,14 @@ STEPS = (
 )
 
 Step = tuple[str, Callable[[Store, float], Awaitable[Any]]]
+
+
+def entries(start: int, spans: list[tuple[bool, int]]) -> tuple[LogEntry, ...]:
+    found: list[LogEntry] = []
+    for gap, count in spans:
+        found.append(span(start + gap, count))
+        start += gap + count
+    return tuple(found)
 
 
 @st.composite
@@ -80,7 +90,7 @@ def keepings(draw: st.DrawFn, turn_id: str, statuses: list[str]) -> Callable[[fl
     if draw(PARTS):
         places = draw(st.lists(st.tuples(ITEMS, NUMBERS), max_size=2))
         fields["items"] = tuple(item(each, name, position=at, owner=owner) for each, at in places)
-    numbers = draw(st.lists(NUMBERS, max_size=2)) if draw(PARTS) else None
+    logged = (draw(NUMBERS), draw(SPANS)) if draw(PARTS) else None
     if draw(PARTS):
         fields["conversation"] = draw(said(owner))
     own = draw(NODES)
@@ -98,10 +108,10 @@ def keepings(draw: st.DrawFn, turn_id: str, statuses: list[str]) -> Callable[[fl
         kept["answer"] = answer(
             name, owner=owner, turn_id=turn_id, status=status, previous_id=previous, created_at=now
         )
-        if numbers is not None:
+        if logged is not None:
             ended = None if status == "in_progress" else now
             kept["log"] = log(name, owner=owner, turn_id=turn_id, ended_at=ended)
-            kept["entries"] = entries(*numbers)
+            kept["entries"] = entries(*logged)
         if session is not None:
             kept["node"] = node(
                 f"{session}{own}", parent and session + parent, session_id=session, created_at=now
@@ -127,7 +137,7 @@ def steps(draw: st.DrawFn) -> Step:
         }[what]
     row = key(draw(ITEMS), name, owner=owner)
     new = draw(said(owner))
-    numbers = draw(st.lists(NUMBERS, max_size=2))
+    start, spans = draw(NUMBERS), draw(SPANS)
     ids = draw(st.lists(ITEMS, max_size=3))
     page: dict[str, Any] = {
         "direction": draw(st.sampled_from([None, "output"])),
@@ -140,7 +150,7 @@ def steps(draw: st.DrawFn) -> Step:
     return what, {
         "key": lambda store, now: store.claim_key(key(row.key, name, owner=owner, created_at=now)),
         "forget": lambda store, now: store.forget_key(row),
-        "append": lambda store, now: store.append_log(name, entries(*numbers)),
+        "append": lambda store, now: store.append_log(name, entries(start, spans)),
         "answer": lambda store, now: store.get_answer(owner, name),
         "chain": lambda store, now: store.get_chain(owner, name),
         "delete": lambda store, now: store.delete_answer(owner, name),

@@ -6,7 +6,7 @@ the store behind it. So a reader never holds the turn back. What ends the answer
 durable.
 """
 
-from trio_agent.event_log.batches import BROKEN, Batch, decode_batch, encode_batch
+from trio_agent.event_log.batches import BROKEN, ENTRY_BYTES, Batch, batches_of, encode_batch, entries_of
 from trio_agent.event_log.keeper import LogKeeper
 from trio_agent.event_log.live import FLUSH_SECONDS, KeptSink, LiveLog
 from trio_agent.event_log.reader import PAGE_ENTRIES, POLL_SECONDS, LogReader
@@ -14,6 +14,7 @@ from trio_agent.event_log.registry import EventLogs
 
 __all__ = [
     "BROKEN",
+    "ENTRY_BYTES",
     "FLUSH_SECONDS",
     "PAGE_ENTRIES",
     "POLL_SECONDS",
@@ -23,6 +24,7 @@ __all__ = [
     "LiveLog",
     "LogKeeper",
     "LogReader",
-    "decode_batch",
+    "batches_of",
     "encode_batch",
+    "entries_of",
 ]

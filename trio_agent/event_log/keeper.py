@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from trio_agent.event_log.batches import TERMINAL, Batch, encode_batch, ending
+from trio_agent.event_log.batches import TERMINAL, Batch, ending
 from trio_agent.event_log.live import LiveLog
 from trio_agent.statemachine import Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.failure import Problem
 from trio_agent.store.contract import TurnRow
-from trio_agent.store.kept import Keeping, LogEntry, LogRow
+from trio_agent.store.kept import Keeping, LogRow
 from trio_agent.turn.keeper import Guarded, Keeper, joined
 
 
@@ -39,7 +39,7 @@ class LogKeeper:
         last = self._ended(row, rest)
         self._log.ended_at = self._now()
         theirs = None if self._inner is None else self._inner.closing(turn, row, last, parked=parked)
-        entries = (*self._log.pending, LogEntry(len(self._log.batches), encode_batch(last)))
+        entries = self._log.rest(last)
         self._last = last
         return joined(theirs, Keeping(log=self._row(row, self._log.ended_at), entries=entries))
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from trio_agent.event_log.batches import TERMINAL, Batch, encode_batch
+from trio_agent.event_log.batches import TERMINAL, Batch, encode_batch, entries_of
 from trio_agent.store.contract import StoreError
 from trio_agent.store.kept import KeptStore, LogEntry
 from trio_agent.turn.sink import Sink
@@ -43,8 +43,10 @@ class LiveLog:
         """When the answer ended, in seconds since the epoch; known to whoever is given its last output."""
         self.refusal: Exception | None = None
         self.batches: list[Batch] = []
-        self.pending: list[LogEntry] = []
-        """The last of them, which are not in the store yet."""
+        self._pending: list[bytes] = []
+        """The last of them, encoded, which are not known to be in the store."""
+        self._closing = False
+        """Whether they go into it with the outcome of the turn, and so by no other way."""
         self.ended = False
         self.sealed = False
         """Whether the store has the whole log: nothing is added to it any more."""
@@ -85,17 +87,18 @@ class LiveLog:
         """
         if self.ended:
             return
-        self.pending.append(LogEntry(len(self.batches), encode_batch(outputs)))
+        # At once: what cannot be encoded is the failure of whoever said it.
+        self._pending.append(encode_batch(outputs))
         self.batches.append(outputs)
         if type(outputs[-1]) in TERMINAL:
             self.end()
-        else:
+        elif self._news:  # mostly nobody waits, and to wake nobody up costs more than all the rest
             self._news.unpark_all()
 
     def seal(self, last: Batch) -> None:
         """The whole log is in the store, with its last batch."""
         self.sealed = True
-        self.pending.clear()
+        self._pending.clear()
         self.batches.append(last)
         self.end()
 
@@ -127,19 +130,38 @@ class LiveLog:
         What it has not written goes with the outcome of the turn.
         """
         await self._opened.wait()
-        while not self.ended:
-            entries = tuple(self.pending)
-            if not entries:
+        while not self._is_closed():
+            count = len(self._pending)
+            if count == 0:
                 await self.changed()
                 continue
             try:
-                await store.append_log(self.id, entries)
+                await store.append_log(self.id, self._unwritten())
             except StoreError as error:
                 logger.warning("the log %s is written at its end only: %s", self.id, error)
                 return
-            # The turn may have been sealed meanwhile.
-            del self.pending[: len(entries)]
+            if self._closing:
+                return
+            del self._pending[:count]
             await trio.sleep(FLUSH_SECONDS)
+
+    def rest(self, last: Batch) -> tuple[LogEntry, ...]:
+        """What goes into the store with the outcome of the turn: all that may be missing there, and `last`.
+
+        It begins at the same number each time that it is asked for: from now on nothing is written by itself.
+
+        Raises:
+            UnicodeEncodeError: as `append`.
+        """
+        entries = self._unwritten(encode_batch(last))
+        self._closing = True
+        return entries
+
+    def _is_closed(self) -> bool:
+        return self.ended or self._closing
+
+    def _unwritten(self, *more: bytes) -> tuple[LogEntry, ...]:
+        return entries_of(len(self.batches) - len(self._pending), [*self._pending, *more])
 
     # --- readers ------------------------------------------------------------------------------------------
 

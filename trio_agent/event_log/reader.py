@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import trio
 
-from trio_agent.event_log.batches import BROKEN, TERMINAL, Batch, decode_batch
+from trio_agent.event_log.batches import BROKEN, TERMINAL, Batch, batches_of
 from trio_agent.event_log.live import LiveLog
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.failure import Problem
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS: Final = 0.5
 """How often a log is looked at that another process writes."""
-PAGE_ENTRIES: Final = 1000
+PAGE_ENTRIES: Final = 100
 
 
 class LogReader:
@@ -112,9 +112,9 @@ class LogReader:
         store = self._logs.store
         while True:
             entries = await store.read_log(row.id, self._next, limit=PAGE_ENTRIES)
-            there = [entry for at, entry in enumerate(entries, self._next) if entry.number == at]
+            there = self._decoded(entries)
             if there:
-                return self._decoded(there)
+                return there
             if entries or self._logs.is_broken(row):
                 break
             if row.ended_at is not None:
@@ -132,9 +132,11 @@ class LogReader:
         return [[fx.SendError(BROKEN) if self._committed else fx.Reject(BROKEN)]]
 
     def _decoded(self, entries: Sequence[LogEntry]) -> list[Batch]:
-        batches: list[Batch] = [decode_batch(entry.data) for entry in entries]
-        kinds = {type(output) for batch in batches for output in batch}
-        self._read = True
-        self._over = not kinds.isdisjoint(TERMINAL)
-        self._committed = self._committed or fx.Commit in kinds
+        """The batches from the next one on, up to a gap."""
+        batches = batches_of(entries, self._next)
+        if batches:
+            kinds = {type(output) for batch in batches for output in batch}
+            self._read = True
+            self._over = not kinds.isdisjoint(TERMINAL)
+            self._committed = self._committed or fx.Commit in kinds
         return batches

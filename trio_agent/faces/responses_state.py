@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
-from trio_agent.event_log import BROKEN, LiveLog, LogReader, decode_batch
+from trio_agent.event_log import BROKEN, PAGE_ENTRIES, LiveLog, LogReader, batches_of
 from trio_agent.faces.answer import Send, send_json, turn_headers
 from trio_agent.faces.paging import Page, listed
 from trio_agent.faces.responses_kept import KeptResponse, decode_response
@@ -220,9 +220,12 @@ async def _batches(agent: Agent, answer: AnswerRow, live: LiveLog | None) -> lis
                 batches += news
         return batches
     found: list[Sequence[fx.Output]] = []
-    while entries := await agent.store.read_log(answer.id, len(found), limit=_PAGE):
-        found += [decode_batch(entry.data) for entry in entries]
-    return found
+    while True:
+        entries = await agent.store.read_log(answer.id, len(found), limit=PAGE_ENTRIES)
+        news = batches_of(entries, len(found))
+        if not news:
+            return found
+        found += news
 
 
 __all__ = ["Reading", "cancel", "delete", "input_items", "read", "unknown"]

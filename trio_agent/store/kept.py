@@ -73,9 +73,13 @@ class LogRow(Struct, frozen=True, kw_only=True):
 
 
 class LogEntry(Struct, frozen=True):
-    """One batch of a turn's outputs (JSON); `number` counts from 0 without gaps."""
+    """Batches of a turn's outputs that were written together, as one array (JSON).
+
+    Batches are numbered from 0 without gaps. `number` is that of the first one, `count` how many they are.
+    """
 
     number: int
+    count: int
     data: bytes
 
 
@@ -140,15 +144,15 @@ class Writer(Struct, frozen=True):
 class Keeping(Struct, frozen=True, kw_only=True):
     """What is written in one transaction with a turn's row.
 
-    `answer`, `items`, `log`, `entries` and `node` replace earlier versions of themselves; `conversation` is
-    added, unless the conversation is gone. `items` belong to the answers they name, what goes into a
-    conversation is in `conversation`; an item may be in both. What is to be forgotten is so after all that:
-    `forget_answer` and `forget_key` take away what this turn had put there, the answer's log with it.
-    `release` frees a conversation.
+    `answer`, `items`, `log` and `node` replace earlier versions of themselves, `entries` all that the log has
+    from the number of the first one on; `conversation` is added, unless the conversation is gone. `items`
+    belong to the answers they name, what goes into a conversation is in `conversation`; an item may be in
+    both. What is to be forgotten is so after all that: `forget_answer` and `forget_key` take away what this
+    turn had put there, the answer's log with it. `release` frees a conversation.
 
     A turn's end may be written twice, when it is not known whether the first time took effect, and may be
     another one then. So the second time replaces what the first one added to the conversation for the same
-    answer, and the last entry of the log.
+    answer. Its `entries` begin where those of the first time did.
 
     Raises:
         ValueError: entries without their log, or an item that names no answer.
@@ -208,15 +212,16 @@ class KeptStore(Protocol):
     # --- event logs -------------------------------------------------------------------------------
 
     async def append_log(self, log_id: str, entries: Sequence[LogEntry]) -> None:
-        """Add entries to a log that was opened with its turn; those that are there already are left alone.
+        """Add entries at the end of a log that was opened with its turn.
 
-        Entries of a log that was forgotten in the meantime go nowhere.
+        Those that begin before its end are there already, and are left alone. Entries of a log that was
+        forgotten in the meantime go nowhere.
         """
 
     async def find_log(self, owner: str, log_id: str) -> LogRow | None: ...
 
     async def read_log(self, log_id: str, start: int, *, limit: int = 1000) -> list[LogEntry]:
-        """The entries from number `start` on, in order, at most `limit`."""
+        """The entries from the one on that holds batch `start`, in order, at most `limit`."""
 
     async def claim_key(self, row: KeyRow) -> KeyRow:
         """Take an idempotency key; returns the row that holds it, which is `row` if it was free.

@@ -35,7 +35,7 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         self._limits = limits
         self.answers: dict[str, AnswerRow] = {}
         self.logs: dict[str, LogRow] = {}
-        self.entries: dict[str, dict[int, LogEntry]] = {}
+        self.entries: dict[str, list[LogEntry]] = {}
         self.keys: dict[tuple[str, str, str], KeyRow] = {}
         self.items = MemoryItems()
         self._answers_used = Uses(now)
@@ -56,8 +56,10 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
             self.items.put(item.answer_id or "", item)
         if keeping.log is not None:
             self.logs[keeping.log.id] = keeping.log
-            numbered = {entry.number: entry for entry in keeping.entries}
-            self.entries.setdefault(keeping.log.id, {}).update(numbered)
+            there = self.entries.setdefault(keeping.log.id, [])
+            if keeping.entries:
+                there[:] = [entry for entry in there if entry.number < keeping.entries[0].number]
+                there += keeping.entries
         if keeping.conversation is not None:
             writing = keeping.writing
             self.add(keeping.conversation, None if writing is None else f"{during} {writing}")
@@ -111,9 +113,10 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
 
     def _append(self, log_id: str, entries: Sequence[LogEntry]) -> None:
         if log_id in self.logs:
-            there = self.entries.setdefault(log_id, {})
+            there = self.entries.setdefault(log_id, [])
             for entry in entries:
-                there.setdefault(entry.number, entry)
+                if not there or entry.number >= there[-1].number + there[-1].count:
+                    there.append(entry)
 
     async def find_log(self, owner: str, log_id: str) -> LogRow | None:
         await self._kept_io("find_log")
@@ -122,8 +125,8 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
 
     async def read_log(self, log_id: str, start: int, *, limit: int = 1000) -> list[LogEntry]:
         await self._kept_io("read_log")
-        there = self.entries.get(log_id, {})
-        return [there[number] for number in sorted(there) if number >= start][: max(0, limit)]
+        there = self.entries.get(log_id, [])
+        return [entry for entry in there if entry.number + entry.count > start][: max(0, limit)]
 
     async def claim_key(self, row: KeyRow) -> KeyRow:
         await self._kept_io("claim_key")

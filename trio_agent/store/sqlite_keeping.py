@@ -22,8 +22,10 @@ from trio_agent.store.kept_rows import ANSWERS, ENTRIES, ITEMS, LOGS, NODES
 Phase = Literal["begin", "end"]
 
 _ADD_ENTRY = """
-    INSERT INTO log_entries (number, data, log_id) SELECT ?, ?, id FROM logs WHERE id = ?
-    ON CONFLICT DO NOTHING
+    INSERT INTO log_entries (number, count, data, log_id)
+    SELECT ?1, ?2, ?3, id FROM logs WHERE id = ?4 AND ?1 >= ifnull(
+        (SELECT number + count FROM log_entries WHERE log_id = ?4 ORDER BY number DESC LIMIT 1), 0
+    )
 """
 
 
@@ -95,7 +97,11 @@ class KeptWriting:
     def _put_log(self, db: sqlite3.Connection, log: LogRow) -> bool:
         new = not _has(db, "SELECT 1 FROM logs WHERE id = ?", log.id)
         db.execute(LOGS.put, LOGS.values(log))
-        db.executemany(ENTRIES.put, [ENTRIES.values(entry, log.id) for entry in self._keeping.entries])
+        entries = self._keeping.entries
+        if entries:
+            first = entries[0].number
+            db.execute("DELETE FROM log_entries WHERE log_id = ? AND number >= ?", (log.id, first))
+            db.executemany(ENTRIES.put, [ENTRIES.values(entry, log.id) for entry in entries])
         return new
 
     def _put_node(self, db: sqlite3.Connection, node: TranscriptNode) -> bool:

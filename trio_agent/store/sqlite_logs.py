@@ -19,6 +19,13 @@ from trio_agent.store.sqlite_part import SqlitePart, can_be_id
 LOOK_AFTER_OTHERS_S: Final = 5.0
 """How often, at most, a reader of a log that another process writes looks whether that one is alive."""
 
+# By the index alone: what stands before the entry that holds the number is not looked at.
+_FROM_NUMBER = f"""
+    SELECT {ENTRIES.columns} FROM log_entries WHERE log_id = ?1 AND number + count > ?2
+    AND number >= ifnull((SELECT max(number) FROM log_entries WHERE log_id = ?1 AND number <= ?2), 0)
+    ORDER BY number LIMIT ?3
+"""  # noqa: S608 -- constants
+
 
 class SqliteLogs(SqlitePart):
     """The part of `KeptStore` that is about event logs."""
@@ -61,8 +68,7 @@ class SqliteLogs(SqlitePart):
         if not can_be_id(log_id):
             return []
         found = await self._select(
-            f"SELECT {ENTRIES.columns} FROM log_entries WHERE log_id = ? AND number >= ? "  # noqa: S608 -- constants
-            "ORDER BY number LIMIT ?",
+            _FROM_NUMBER,
             (log_id, start, max(0, limit)),
         )
         return [ENTRIES.row(values) for values in found]

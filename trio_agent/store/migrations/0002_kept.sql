@@ -50,10 +50,11 @@ CREATE INDEX logs_running ON logs (turn_id) WHERE ended_at IS NULL;
 
 CREATE TABLE log_entries (
     log_id  TEXT NOT NULL REFERENCES logs (id) ON DELETE CASCADE,
-    number  INTEGER NOT NULL,
+    number  INTEGER NOT NULL,  -- of the first batch in it
+    count   INTEGER NOT NULL,  -- of its batches
     data    BLOB NOT NULL,
-    PRIMARY KEY (log_id, number)
-) WITHOUT ROWID;
+    UNIQUE (log_id, number)
+);
 
 CREATE TABLE idempotency_keys (
     owner        TEXT NOT NULL,
