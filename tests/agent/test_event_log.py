@@ -164,6 +164,32 @@ async def test_the_store_is_behind_by_a_quarter_of_a_second(autojump_clock: trio
     assert FLUSH_SECONDS == 0.25
 
 
+async def test_all_logs_are_written_at_the_same_moments(autojump_clock: trio.abc.Clock) -> None:
+    """Whenever their answers began, so that the store syncs once; the first batch of each goes at once."""
+    store = MemoryStore(trio.current_time)
+    times: dict[str, list[float]] = {"one": [], "two": []}
+
+    async def note(log_id: str, entries: Sequence[LogEntry]) -> None:
+        del entries
+        times[log_id].append(trio.current_time())
+
+    store.append_log = note  # type: ignore[method-assign]
+
+    async def run(log: LiveLog, begins: float) -> None:
+        await trio.sleep(begins)
+        log.opened()
+        nursery.start_soon(log.write_behind, store)
+        for number in range(9):
+            log.append([fx.SendText(str(number))])
+            await trio.sleep(0.1)
+        log.end()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, LiveLog("one", owner="me", face="chat"), 0.0)
+        nursery.start_soon(run, LiveLog("two", owner="me", face="chat"), 0.125)
+    assert times == {"one": [0.0, 0.25, 0.5, 0.75], "two": [0.125, 0.25, 0.5, 0.75, 1.0]}
+
+
 async def test_a_disk_that_fails_amid_the_answer_costs_the_log_nothing(
     autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
