@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.installed import installed
+from support.pytest_runs import Run, pytest_runs
 from support.serving import environment
 
 from trio_agent.recording.format import SUFFIX
 from trio_agent.replay import Player, pytest_plugin
 from trio_agent.replay.files import check
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 HEADER = {
     "trio_agent_recording": 1,
@@ -45,17 +46,36 @@ TURN = [
 ]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Runs pytest in the folder `suite`, with the plug-in installed as the package installs it."""
-    site = installed(tmp_path / "site")
-    (tmp_path / "suite").mkdir()
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The plug-in of this checkout is installed as the package installs it."""
+    folder = tmp_path_factory.mktemp("plugin")
+    path = os.pathsep.join([str(installed(folder / "site")), str(Path(__file__).parents[2])])
+    return environment(folder / "home", PYTHONPATH=path)
 
-    def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+
+@pytest.fixture(scope="module")
+def forked(env: dict[str, str]) -> Iterator[Run]:
+    with pytest_runs(env) as run:
+        yield run
+
+
+@pytest.fixture
+def run(tmp_path: Path, forked: Run) -> Run:
+    """Runs pytest in the folder `suite`, in a process where the package is imported already."""
+    (tmp_path / "suite").mkdir(exist_ok=True)
+    return partial(forked, tmp_path / "suite")
+
+
+@pytest.fixture
+def run_anew(tmp_path: Path, env: dict[str, str]) -> Run:
+    """Runs pytest in the folder `suite`, in a process that has imported nothing yet."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
             cwd=tmp_path / "suite",
-            env=environment(tmp_path / "home", PYTHONPATH=str(site), **env),
+            env=env,
             capture_output=True,
             text=True,
             timeout=60,
@@ -66,9 +86,10 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def suite(tmp_path: Path, run: Run) -> Path:
+def suite(tmp_path: Path) -> Path:
     """A folder with the recordings `hello` (as it should be), `other` (one word changed) and `broken`."""
     folder = tmp_path / "suite"
+    folder.mkdir(exist_ok=True)
     hello = folder / f"hello{SUFFIX}"
     hello.write_text("".join(json.dumps(line) + "\n" for line in [HEADER, *TURN]))
     assert check(Player(), hello, update=True).verdict == "updated"
@@ -91,9 +112,9 @@ def test_the_suffix_is_the_formats() -> None:
     assert pytest_plugin.SUFFIX == SUFFIX
 
 
-def test_each_file_is_a_test(suite: Path, run: Run) -> None:
+def test_each_file_is_a_test(suite: Path, run_anew: Run) -> None:
     """One passes, one differs, one is no recording. The report says what differs, and where."""
-    done = run("-v")
+    done = run_anew("-v")
     assert outcomes(done) == {"passed": 1, "failed": 2}
     assert done.returncode == 1
     text = done.stdout
@@ -153,15 +174,16 @@ def test_it_can_be_switched_off(suite: Path, run: Run) -> None:
     assert "unrecognized arguments" in run("-p", "no:trio_agent", "--update-recordings").stderr
 
 
-def test_projects_without_recordings_do_not_notice(tmp_path: Path, run: Run) -> None:
+def test_projects_without_recordings_do_not_notice(tmp_path: Path, run_anew: Run) -> None:
     """Nothing of the server is imported, and nothing is added to the report."""
+    (tmp_path / "suite").mkdir()
     (tmp_path / "suite" / "test_it.py").write_text(
         "import sys\n\n\ndef test_it():\n"
         "    heavy = ('quart', 'hypercorn', 'httpx', 'msgspec')\n"
         "    loaded = [n for n in sys.modules if n in heavy or n.startswith('trio_agent.')]\n"
         "    assert set(loaded) == {'trio_agent.replay', 'trio_agent.replay.pytest_plugin'}\n"
     )
-    done = run("-p", "no:trio")
+    done = run_anew("-p", "no:trio")
     assert outcomes(done) == {"passed": 1}, done.stdout
     assert "recording" not in done.stdout
 
