@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
@@ -41,7 +42,7 @@ def parse_config(config: Mapping[str, Any], kind: type[S]) -> S:
 
 
 def _refuse_unknown_keys(given: Mapping[str, Any], kind: type[Struct], path: str) -> None:
-    known = [field.encode_name for field in msgspec.structs.fields(kind)]
+    known = _keys_of(kind)
     for key in given:
         if key not in known:
             name = str(key)[:100]
@@ -50,7 +51,13 @@ def _refuse_unknown_keys(given: Mapping[str, Any], kind: type[Struct], path: str
             )
 
 
-def nearest(name: str, known: list[str], label: str) -> str:
+@cache
+def _keys_of(kind: type[Struct]) -> tuple[str, ...]:
+    """A kind's keys. To look them up evaluates its annotations, which takes longer than the rest here."""
+    return tuple(field.encode_name for field in msgspec.structs.fields(kind))
+
+
+def nearest(name: str, known: Sequence[str], label: str) -> str:
     """A remedy for a name that is not known: the nearest one, else all of them."""
     near = difflib.get_close_matches(name[:100], known, n=1)
     return f"Did you mean {near[0]!r}?" if near else f"{label}: {', '.join(known)}."
