@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +78,31 @@ REPAIRS: dict[str, tuple[list[Message], list[Message], int]] = {
         [said("", A, B), interrupted("b"), mixed(RA, Text("go on"))],
         1,
     ),
+    "calls in messages of their own": (
+        [said("Look", A), said("", B), said("both"), result("b"), result("a"), user()],
+        [Message("assistant", (Text("Look"), A, B, Text("both"))), result("b"), result("a"), user()],
+        2,
+    ),
+    "calls in messages of their own, one of them never answered": (
+        [user(), said("", A), said("", B), result("b")],
+        [user(), said("", A), interrupted("a"), said("", B), result("b")],
+        1,
+    ),
+    "a call made again": (
+        [said("", A), said("", A), result("a")],
+        [said("", A), interrupted("a"), said("", A), result("a")],
+        1,
+    ),
+    "one answer by two models": (
+        [said("", A), msgspec.structs.replace(said("", B), origin="lab/lab-1"), result("b")],
+        [
+            said("", A),
+            interrupted("a"),
+            msgspec.structs.replace(said("", B), origin="lab/lab-1"),
+            result("b"),
+        ],
+        1,
+    ),
     "an id used again": (
         [said("", A), result("a"), said("", A), result("a", "43")],
         [said("", A), result("a"), said("", A), result("a", "43")],
@@ -93,7 +119,8 @@ def test_a_history_is_repaired(case: str) -> None:
     assert found.messages == tuple(expected)
     assert len(found.notes) == notes
     for message, (index, parts) in zip(found.messages, found.sources, strict=True):
-        assert tuple(given_[index].parts[part] for part in parts) == (message.parts if parts else ())
+        assert tuple(given_[at].parts[part] for at, part in parts) == (message.parts if parts else ())
+        assert not parts or parts[0][0] == index
 
 
 @pytest.mark.parametrize(
@@ -246,6 +273,15 @@ def test_where_an_answer_begins(case: str) -> None:
 def test_the_digests_of_all_beginnings(messages: list[Message]) -> None:
     """They are those that each beginning has alone."""
     assert digests(messages) == [digest(messages[:end]) for end in range(len(messages) + 1)]
+
+
+def test_an_answer_in_messages_of_their_own() -> None:
+    """The calls of assistant messages in a row are those of one answer, and so are their results."""
+    told = (user(), said("hm", A), said("", B), said("both"))
+    brought = returned([*told, result("a"), result("b")])
+    assert brought is not None
+    assert brought.answer_to(digest([user()])) == told[1:]
+    assert [each.tool_call_id for each in brought.results] == ["a", "b"]
 
 
 def test_a_result_for_another_call_is_not_brought() -> None:

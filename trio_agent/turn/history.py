@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import islice, takewhile
 from typing import Any, Final
 
 import msgspec
@@ -33,20 +34,21 @@ INTERRUPTED = "The call was interrupted and has no result."
 class Repaired(msgspec.Struct, frozen=True):
     """A history with every call answered exactly once, and notes on what was changed.
 
-    `sources` has, for each message, the number of the client's message that it is, and the numbers of the
-    client's parts; an added message has those of the message whose calls it answers, and no parts.
+    `sources` has, for each message, the number of the client's message that it is or begins with, and where
+    its parts stood: numbers of a message and of a part in it. An added message has the number of the message
+    whose calls it answers, and no parts.
     """
 
     messages: tuple[Message, ...]
     notes: tuple[str, ...]
-    sources: tuple[tuple[int, tuple[int, ...]], ...]
+    sources: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
 
     def in_the_clients_numbers(self, error: AgentError) -> AgentError:
         """The error with its place counted in what the client sent, where it names a message of these."""
         if not self.notes:
             return error
         places = tuple(
-            (f"messages[{index}]", tuple(f"messages[{index}].content[{part}]" for part in parts))
+            (f"messages[{index}]", tuple(f"messages[{at}].content[{part}]" for at, part in parts))
             for index, parts in self.sources
         )
         return in_the_clients_words(error, places)
@@ -65,24 +67,33 @@ class _Repair:
     def __init__(self) -> None:
         self._out: list[Message] = []
         self._notes: list[str] = []
-        self._sources: list[tuple[int, tuple[int, ...]]] = []
+        self._sources: list[tuple[int, tuple[tuple[int, int], ...]]] = []
         self._open: dict[str, int] = {}
         """Calls without a result, and the number of the message that made each."""
         self._answered: dict[str, ToolResult] = {}
         self._interrupted: set[str] = set()
+        self._row_ends = 0
+        """Where the assistant messages in a row end, of which one was looked at last."""
+        self._behind: set[str] = set()
+        """The calls whose results stand there."""
 
     def of(self, messages: Sequence[Message]) -> Repaired:
         for index, message in enumerate(messages):
             if message.tool_results:
                 self._take_results(message, index)
             else:
-                self._close()
+                goes_on = self._goes_on(messages, index)
+                if not goes_on:
+                    self._close()
                 kept = self._calls_once(message, index)
                 if len(kept) < len(message.parts):
                     message = msgspec.structs.replace(
                         message, parts=tuple(message.parts[place] for place in kept)
                     )
-                self._take(message, index, kept)
+                if goes_on:
+                    self._add(message, index, kept)
+                else:
+                    self._take(message, index, kept)
         self._close()
         return Repaired(tuple(self._out), tuple(self._notes), tuple(self._sources))
 
@@ -106,8 +117,32 @@ class _Repair:
 
     def _take(self, message: Message, index: int, parts: tuple[int, ...]) -> None:
         self._out.append(message)
-        self._sources.append((index, parts))
+        self._sources.append((index, tuple((index, part) for part in parts)))
         self._open |= {call.id: index for call in message.tool_calls}
+
+    def _goes_on(self, messages: Sequence[Message], index: int) -> bool:
+        """Whether a message belongs to the answer before it, whose calls have their results behind both."""
+        message = messages[index]
+        if not self._open or message.role != "assistant":
+            return False
+        last = self._out[-1]
+        if last.role != "assistant" or last.origin != message.origin:
+            return False
+        if index >= self._row_ends:
+            others = (at for at in range(index, len(messages)) if messages[at].role != "assistant")
+            self._row_ends = next(others, len(messages))
+            behind = takewhile(lambda each: each.tool_results, islice(messages, self._row_ends, None))
+            self._behind = {result.tool_call_id for each in behind for result in each.tool_results}
+        again = any(call.id in self._open for call in message.tool_calls)
+        return not again and not self._behind.isdisjoint(self._open)
+
+    def _add(self, message: Message, index: int, parts: tuple[int, ...]) -> None:
+        """Take a message for a part of the one before it."""
+        before, (first, places) = self._out.pop(), self._sources.pop()
+        self._out.append(msgspec.structs.replace(before, parts=(*before.parts, *message.parts)))
+        self._sources.append((first, (*places, *((index, part) for part in parts))))
+        self._open |= {call.id: first for call in message.tool_calls}
+        self._notes.append("took an assistant message for a part of the one before it, with its calls")
 
     def _take_results(self, message: Message, index: int) -> None:
         kept: list[int] = []
@@ -209,9 +244,10 @@ def returned(messages: Sequence[Message]) -> Returned | None:
         message = messages[index]
         if message.role != "assistant":
             continue
-        if not message.tool_calls:
+        row = takewhile(lambda each: each.role == "assistant", reversed(messages[: index + 1]))
+        called = {call.id for each in row for call in each.tool_calls}
+        if not called:
             return None
-        called = {call.id for call in message.tool_calls}
         results: dict[str, ToolResult] = {}
         after: list[Message] = []
         for following in messages[index + 1 :]:
