@@ -29,13 +29,13 @@ from trio_agent.turn.history import (
     Returned,
     history_digest,
     newly_instructed,
-    repaired,
     returned,
     same_answer,
 )
 from trio_agent.turn.journal import Journal
 from trio_agent.turn.keeper import Keeper, Together
 from trio_agent.turn.reasoning import reattached
+from trio_agent.turn.repair import repaired
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.session import SessionKeeper, continued, newest_branch, session_keeper
 from trio_agent.turn.sink import Sink

@@ -15,8 +15,8 @@ from trio_agent.statemachine.failure import Failure
 from trio_agent.statemachine.recovery import CandidateFailure, problem_of_one
 from trio_agent.store.contract import Store, StoreError
 from trio_agent.token_estimate import estimated
-from trio_agent.turn.history import repaired
 from trio_agent.turn.reasoning import reattached
+from trio_agent.turn.repair import repaired
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.session import continued, newest_branch
 from trio_agent.turn.signed_reasoning import as_seen_by

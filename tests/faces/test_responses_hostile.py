@@ -16,7 +16,7 @@ from trio_agent.errors import AgentError
 from trio_agent.faces.responses_request import Decoded, decoded_request
 from trio_agent.option_translation import carry
 from trio_agent.statemachine.conversation import ProviderReasoning, Thinking
-from trio_agent.turn.history import repaired
+from trio_agent.turn.repair import repaired
 from trio_agent.wire import compaction_token, reasoning_token
 
 PNG = "data:image/png;base64,iVBORw0KGgo="

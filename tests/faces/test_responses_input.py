@@ -19,7 +19,7 @@ from trio_agent.statemachine.conversation import (
     ToolCall,
     ToolResult,
 )
-from trio_agent.turn.history import INTERRUPTED
+from trio_agent.turn.repair import INTERRUPTED
 from trio_agent.wire import compaction_token, reasoning_token
 
 HELLO = Message("user", (Text("Hello"),))

@@ -21,7 +21,8 @@ from trio_agent.statemachine.conversation import (
     ToolCall,
     ToolResult,
 )
-from trio_agent.turn.history import INTERRUPTED, digest, digests, repaired, returned, same_answer
+from trio_agent.turn.history import digest, digests, returned, same_answer
+from trio_agent.turn.repair import INTERRUPTED, repaired
 from trio_agent.wire.freeform import unwrapped, wrapped
 
 A, B = ToolCall("a", "read", '{"path": "x"}'), ToolCall("b", "list", "{}")
