@@ -96,10 +96,14 @@ def left_out_at_first(
 
 
 def room_of(window: int, answer: int | None) -> int:
-    """How many tokens of a window a prompt may be estimated at."""
-    reserve = min(window // _RESERVE_PART, LONGEST_RESERVE) if answer is None else answer
+    """How many tokens of a window a prompt may be estimated at.
+
+    A client that allows for an answer as long as the window, or longer, means that it does not bound it.
+    """
+    if answer is None or answer >= window:
+        answer = min(window // _RESERVE_PART, LONGEST_RESERVE)
     part, whole = _FILLED
-    return max(0, window - reserve) * part // whole
+    return (window - answer) * part // whole
 
 
 def _pieces(messages: Sequence[Message]) -> Iterator[range]:

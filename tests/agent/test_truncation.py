@@ -85,13 +85,15 @@ ROOMS = [
     (1_000, 500, 400),
     (1_000, None, 600),
     (200_000, None, (200_000 - 16_384) * 4 // 5),
-    (1_000, 5_000, 0),
+    (1_000, 999, 0),
+    (1_000, 1_000, 600),
+    (1_000, 5_000, 600),
 ]
 
 
 @pytest.mark.parametrize(("window", "answer", "room"), ROOMS)
 def test_room_is_kept_for_the_answer(window: int, answer: int | None, room: int) -> None:
-    """As much as the client bounds it to, else a quarter and 16,384 at most; a fifth is margin."""
+    """As much as the client bounds it to, if it does; else a quarter and 16,384 at most; a fifth is margin."""
     assert room_of(window, answer) == room
 
 
