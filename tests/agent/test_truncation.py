@@ -93,7 +93,7 @@ ROOMS = [
 
 @pytest.mark.parametrize(("window", "answer", "room"), ROOMS)
 def test_room_is_kept_for_the_answer(window: int, answer: int | None, room: int) -> None:
-    """As much as the client bounds it to, if it does; else a quarter and 16,384 at most; a fifth is margin."""
+    """As much as the client bounds it to; else a quarter, 16,384 at most. A fifth is margin."""
     assert room_of(window, answer) == room
 
 

@@ -159,6 +159,8 @@ def _due_when_cut(evidence: Evidence, response: Response) -> Outcomes:
     kinds = {down.kind for down in evidence.downtimes if down.began <= response.ended_at <= down.up}
     if response.slow or response.live or kinds - {"kill", "shutdown"} or not kinds:
         return set()  # a program ends with its process, by itself
+    if response.status == 429 and not response.resumed:
+        return {("rejected", "rate_limited"), ("failed", "rate_limited")}  # only the body is missing
     due: Outcomes = {("cancelled", "shutdown"), ("parked", "shutdown"), ("parked", "tool_calls")}
     due |= {("completed", "stop"), ("completed", "length")}
     if kinds != {"kill"}:  # it may have failed by itself, and found no time to say so
