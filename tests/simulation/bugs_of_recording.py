@@ -27,7 +27,7 @@ def an_upstream_answers_amid_what_the_turn_does() -> Iterator[None]:
         yield
 
 
-@bug(7, says="plays differently", first=45)
+@bug(7, says="plays differently", first=50)
 def a_replay_calls_at_once() -> Iterator[None]:
     """The next model call is made before the timer that the file has in between."""
 
