@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import trio
 from openai.types.responses import CompactedResponse
-from responses_app import PATH, asked
+from responses_app import PATH, WEATHER, asked
 from support.chat_app import chat_app
+from support.scripted import calling, text
 from support.shapes import faults
 from trio.testing import MockClock
 
@@ -115,6 +116,32 @@ async def test_the_model_is_told_the_conversation_and_offered_nothing(autojump_c
         assert words in told.text
     assert "Bob" not in repr(request.messages)
     assert "Hmm." not in told.text
+
+
+async def test_tools_that_came_as_items_stay(autojump_clock: MockClock) -> None:
+    """They are the conversation's: who goes on from the answer has not to send them again."""
+    provider = lab()
+    tools = [WEATHER, {"type": "custom", "name": "exec"}]
+    item = {"type": "additional_tools", "role": "developer", "tools": tools}
+    async with open_test_agent(provider) as agent:
+        client = testing.client(agent)
+        answer = await client.ask(body([item, {"role": "user", "content": "Hi"}, item]), path=COMPACT)
+        # The specification knows no such items; OpenAI does.
+        output = answer.json()["output"]
+        assert [each["type"] for each in output] == ["additional_tools", "message", "compaction"]
+        CompactedResponse.model_validate({**answer.json(), "output": [output[0], output[-1]]})
+        again = await client.ask(body([*output, {"role": "user", "content": "Go on"}]), path=PATH)
+        assert again.status == 200
+    assert output[0]["tools"] == tools
+    assert [tool.name for tool in provider.requests[-1].tools] == ["weather", "exec"]
+
+
+async def test_what_was_said_before_a_call_is_no_part_of_the_summary(autojump_clock: MockClock) -> None:
+    """A model may call a tool though it has none; it is told so, and begins anew."""
+    provider = lab([text("I will look."), *calling(("c1", "look", "{}"))], testing.says("They spoke."))
+    async with open_test_agent(provider) as agent:
+        _, summary = check(await testing.client(agent).ask(body(), path=COMPACT))
+    assert summary.endswith("\n\nThey spoke.")
 
 
 async def test_the_conversation_goes_on_from_the_summary(autojump_clock: MockClock) -> None:

@@ -52,7 +52,7 @@ class Head(Struct, frozen=True):
 
     response_id: str
     created_at: int
-    kept: tuple[wire.KeptMessage, ...]
+    kept: tuple[wire.AdditionalTools | wire.KeptMessage, ...]
     headers: Headers
 
 
@@ -165,13 +165,19 @@ def _turn(whole: Decoded, ignored: Sequence[str]) -> TurnRequest:
     )
 
 
-def _kept(before: Before, whole: Decoded, response_id: str) -> tuple[wire.KeptMessage, ...]:
+def _kept(
+    before: Before, whole: Decoded, response_id: str
+) -> tuple[wire.AdditionalTools | wire.KeptMessage, ...]:
     """What stays as it was said: not the instructions, which the next request has its own of."""
     history: tuple[Message, ...] = () if before.history is None else before.history.messages
     said = [each for each in (*history, *whole.own_messages) if each.role in _KEPT and not is_summary(each)]
-    return tuple(
-        wire.kept_message(message, item_id("msg", response_id, index)) for index, message in enumerate(said)
-    )
+    tools = whole.later_tools
+    first = [wire.AdditionalTools(item_id("at", response_id, 0), tools)] if tools else []
+    kept = [
+        wire.kept_message(message, item_id("msg", response_id, index))
+        for index, message in enumerate(said, len(first))
+    ]
+    return (*first, *kept)
 
 
 class _Sink:
@@ -190,6 +196,9 @@ class _Sink:
                     self._words.append(text)
                 case fx.SendRefusal(text):
                     self._refused.append(text)
+                case fx.SendToolProgress(status="started"):
+                    # It called a tool that it does not have; what it said before that is not the summary.
+                    self._words.clear()
                 case fx.Finish():
                     await self._answer(output)
                 case fx.Reject(problem) | fx.SendError(problem):

@@ -17,6 +17,7 @@ from trio_agent.wire.body import other_fields
 from trio_agent.wire.chat_request import RoutingHint
 from trio_agent.wire.responses_items import ItemStatus
 from trio_agent.wire.responses_object import ResponseUsage
+from trio_agent.wire.responses_tools import Definition
 
 _DETAILS: Final = ("low", "high", "auto")
 
@@ -62,7 +63,15 @@ class CompactionItem(Struct, frozen=True, tag_field="type", tag="compaction"):
     encrypted_content: str
 
 
-CompactedItem: TypeAlias = KeptMessage | CompactionItem
+class AdditionalTools(Struct, frozen=True, tag_field="type", tag="additional_tools"):
+    """The tools that came as items of the conversation. Nothing else offers them to the next request."""
+
+    id: str
+    tools: tuple[Definition, ...]
+    role: str = "developer"
+
+
+CompactedItem: TypeAlias = AdditionalTools | KeptMessage | CompactionItem
 
 
 class CompactedResponse(Struct, frozen=True, kw_only=True):
@@ -95,6 +104,7 @@ def _content(part: Text | Image) -> InputText | InputImage:
 
 __all__ = [
     "COMPACT_REQUEST",
+    "AdditionalTools",
     "CompactRequest",
     "CompactedItem",
     "CompactedResponse",
