@@ -31,10 +31,11 @@ from trio_agent.turn.history import (
     newly_instructed,
     returned,
     same_answer,
+    same_instructions,
 )
 from trio_agent.turn.journal import Journal
 from trio_agent.turn.keeper import Keeper, Together
-from trio_agent.turn.reasoning import reattached
+from trio_agent.turn.reasoning import is_random, reattached
 from trio_agent.turn.repair import repaired
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.session import SessionKeeper, continued, newest_branch, session_keeper
@@ -243,6 +244,11 @@ class Admission:
         except SnapshotError:
             return None
         if not same_answer(turn.said, turn.owed, answer):
+            return None
+        if not same_instructions(turn.spec.messages, plan.messages) and not all(
+            is_random(call.id) for call in turn.owed
+        ):
+            # Two users of one key may ask the same and get the same call, whose id is but its number.
             return None
         served = turn.candidate
         refs = sorted(

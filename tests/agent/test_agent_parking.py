@@ -132,21 +132,42 @@ INSTRUCTED: dict[str, tuple[list[Message], list[Message]]] = {
 }
 
 
+IDS = ("call_Zq81LwXo3bT5kY", "toolu_01abcDEF2345ghij")
+
+
 @pytest.mark.parametrize("case", INSTRUCTED)
 async def test_instructions_do_not_tell_turns_apart(autojump_clock: trio.abc.Clock, case: str) -> None:
     """The turn goes on under the instructions that the request brings, behind the operator's own."""
     before, now = INSTRUCTED[case]
-    lab = provider(calling(("h2", "list_dir")), answer("42"))
+    lab = Scripted(*(calling((each, "read_file")) for each in IDS), answer("42"))
     agent = make_agent(lab, agent={"system_prompt": "Be kind"})
-    await parked(agent, messages=(*before, user()))
-    await respond(agent, asking(*now, *CONTINUED))
-    await respond(
-        agent, asking(*before, *CONTINUED, said("", ToolCall("h2", "list_dir", "{}")), result("h2"))
-    )
+    await respond(agent, asking(*before, user()))
+    first, second = ((said("", ToolCall(each, "read_file", "{}")), result(each)) for each in IDS)
+    await respond(agent, asking(*now, user(), *first))
+    await respond(agent, asking(*before, user(), *first, *second))
     assert store_of(agent).only.outcome == "completed"
     told = [[message.text for message in call.request.messages] for call in lab.calls]
-    assert told[1] == ["Be kind", *(each.text for each in now), "Hello", "Let me look", ""]
-    assert told[2] == ["Be kind", *(each.text for each in before), "Hello", "Let me look", "", "", ""]
+    assert told[1] == ["Be kind", *(each.text for each in now), "Hello", "", ""]
+    assert told[2] == ["Be kind", *(each.text for each in before), "Hello", "", "", "", ""]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_instructions_tell_turns_apart_whose_calls_are_only_numbered(
+    autojump_clock: trio.abc.Clock, order: tuple[int, int]
+) -> None:
+    """Two users of one key ask the same and get a call of the same id: neither gets the other's turn."""
+    lab = Scripted(*(calling(("h1", "read_file")) for _ in range(2)), answer("42"))
+    agent = make_agent(lab)
+    users = [Message("system", (Text(f"You help {name}."),)) for name in ("Ann", "Bob")]
+    turns = []
+    for each in users:
+        turns.append(await agent.admit(asking(each, user())))
+        await agent.run(turns[-1], Collector())
+    came = (user(), said("", ToolCall("h1", "read_file", "{}")), result("h1"))
+    for at in order:
+        admitted = await agent.admit(asking(users[at], *came))
+        assert admitted.turn_id == turns[at].turn_id
+        await agent.run(admitted, Collector())
 
 
 async def test_a_turn_parks_again_and_again(autojump_clock: trio.abc.Clock) -> None:

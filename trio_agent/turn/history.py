@@ -80,6 +80,11 @@ def instructions(messages: Sequence[Message]) -> int:
     return next((at for at, each in enumerate(messages) if each.role not in _INSTRUCTING), len(messages))
 
 
+def same_instructions(ours: Sequence[Message], theirs: Sequence[Message]) -> bool:
+    """Whether two conversations begin with the same instructions, or both without."""
+    return digest(ours[: instructions(ours)]) == digest(theirs[: instructions(theirs)])
+
+
 def newly_instructed(messages: Sequence[Message], by: Sequence[Message]) -> tuple[Message, ...]:
     """A conversation with the instructions at the beginning of another one in place of its own."""
     return (*by[: instructions(by)], *messages[instructions(messages) :])

@@ -88,7 +88,7 @@ def _restored(message: Message, asked: str, rows: Sequence[ReasoningRow]) -> Mes
     blobs = {
         row.message
         for row in rows
-        if row.tool_call_id in mine and (row.asked == asked or _is_random(row.tool_call_id))
+        if row.tool_call_id in mine and (row.asked == asked or is_random(row.tool_call_id))
     }
     if len(blobs) != 1:
         # Nothing is kept, or the client mixed the calls of several answers: no signature fits that.
@@ -116,7 +116,7 @@ def _restored(message: Message, asked: str, rows: Sequence[ReasoningRow]) -> Mes
     )
 
 
-def _is_random(call_id: str) -> bool:
+def is_random(call_id: str) -> bool:
     """Whether an id holds enough letters and digits in a row to be no counter and no name."""
     return any(any(char.isdigit() for char in run) for run in _LONG_RUN.findall(call_id))
 
