@@ -71,6 +71,12 @@ class Stage:
         self.calls = 0
         self.moments = Moments()
         self.dark = 0
+        self._past = 0
+
+    async def begin_anew(self, says: Sequence[Speak]) -> None:
+        """Another turn under test on the same server: what those before it did is past."""
+        self._past += len(await self.rows())
+        self.says, self.calls, self.moments = says, 0, Moments()
 
     # --- what the upstream and the tool do ----------------------------------------------------------
 
@@ -142,9 +148,9 @@ class Stage:
         await self.settled()
 
     async def rows(self) -> list[TurnRow]:
-        """The rows of the turns under test, oldest first."""
+        """The rows of the turns under test since it began anew, oldest first."""
         rows = await self.agent.store.list_turns()
-        return [row for row in reversed(rows) if CHECK not in row.model]
+        return [row for row in reversed(rows) if CHECK not in row.model][self._past :]
 
 
 Script: TypeAlias = Callable[[Stage, Reply], Awaitable[None]]
