@@ -93,8 +93,9 @@ def test_cost_is_additive_without_tiers(one: Usage, other: Usage, price: Price) 
 
 @pytest.fixture
 def book(monkeypatch: pytest.MonkeyPatch) -> PriceBook:
-    """A book without the optional package, whether it is installed or not."""
-    monkeypatch.setitem(sys.modules, "genai_prices", None)
+    """A book without the optional package, whether it is installed, or imported already, or not."""
+    for name in ("genai_prices", "genai_prices.data_snapshot"):
+        monkeypatch.setitem(sys.modules, name, None)
     return PriceBook.load({"lab/own": PLAIN, "gpt-4.1": FULL, "gpt-5": PLAIN, "openai/gpt-5": TIERED})
 
 
