@@ -105,7 +105,8 @@ class Admission:
             AgentError: why not. A refusal of a request that was understood (402, 422, 429) is in the store.
         """
         try:
-            newest = await context.kept("session", partial(newest_branch, request, self._store))
+            most = self._config.server.max_history_bytes
+            newest = await context.kept("session", partial(newest_branch, request, self._store, most))
         except StoreError as error:
             raise _out_of_reach(error) from None
         whole = continued(request, newest)

@@ -102,7 +102,12 @@ class Agent:
             tools=house.tools,
             store=house.store,
         )
-        self._counter = TokenCounter(planner, providers=providers, store=house.store)
+        self._counter = TokenCounter(
+            planner,
+            providers=providers,
+            store=house.store,
+            max_history_bytes=house.config.server.max_history_bytes,
+        )
         self._admitting = 0
         self._draining = False
         self.started_at = house.world.now()

@@ -23,6 +23,7 @@ STATUS: Final[Mapping[str, int]] = {
     "unknown_role": 400,
     "request_too_deep": 400,
     "too_many_parts": 400,
+    "history_too_large": 400,
     "upstream_rejected": 400,
     "websocket_connection_limit_reached": 400,
     "invalid_api_key": 401,

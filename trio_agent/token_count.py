@@ -34,12 +34,19 @@ class TokenCount(Struct, frozen=True):
 
 
 class TokenCounter:
-    """Counts for one agent, with the same models and the same refusals as a turn."""
+    """Counts for one agent, with the same models and the same refusals as a turn.
 
-    def __init__(self, planner: Planner, *, providers: Mapping[str, Provider], store: Store) -> None:
+    Args:
+        max_history_bytes: the most of a session that a request can go on from.
+    """
+
+    def __init__(
+        self, planner: Planner, *, providers: Mapping[str, Provider], store: Store, max_history_bytes: int
+    ) -> None:
         self._planner = planner
         self._providers = providers
         self._store = store
+        self._max_history_bytes = max_history_bytes
 
     async def count(self, request: TurnRequest) -> TokenCount:
         """The tokens of a request's prompt, for the first model that may serve it.
@@ -48,7 +55,7 @@ class TokenCounter:
             AgentError: no turn could come of this request, or the provider failed to count.
         """
         try:
-            newest = await newest_branch(request, self._store)
+            newest = await newest_branch(request, self._store, self._max_history_bytes)
         except StoreError as error:
             raise _out_of_reach(error) from None
         whole = continued(request, newest)

@@ -75,8 +75,8 @@ def a_keepalive_is_not_in_the_log() -> Iterator[None]:
 def a_chain_has_no_beginning() -> Iterator[None]:
     get_chain = SqliteStore.get_chain
 
-    async def get_end(store: Any, owner: str, answer_id: str) -> Any:
-        return (await get_chain(store, owner, answer_id))[-1:]
+    async def get_end(store: Any, owner: str, answer_id: str, **limits: Any) -> Any:
+        return (await get_chain(store, owner, answer_id, **limits))[-1:]
 
     with replaced((SqliteStore, "get_chain", get_end)):
         yield

@@ -115,6 +115,7 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_body_bytes_in_flight: Annotated[int, Meta(ge=1, le=1 << 40, extra={"unit": "bytes"})] = (
         rules.MAX_BODY_BYTES_IN_FLIGHT
     )
+    max_history_bytes: Annotated[int, Meta(ge=1, le=1 << 30, extra={"unit": "bytes"})] = 32 << 20
     max_header_bytes: Annotated[int, Meta(ge=256, le=1 << 20, extra={"unit": "bytes"})] = 65536
     max_depth: Annotated[int, Meta(ge=1, le=256)] = 64
     max_parts: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000

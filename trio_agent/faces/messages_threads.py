@@ -19,7 +19,8 @@ from trio_agent.statemachine import Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import Message
 from trio_agent.store.contract import StoreError, TurnRow
-from trio_agent.store.kept import AnswerRow, Keeping, MissingAnswer
+from trio_agent.store.kept import AnswerRow, HistoryTooLarge, Keeping, MissingAnswer
+from trio_agent.turn.too_large import history_too_large
 
 _encode = msgspec.json.Encoder().encode
 _decode_definitions = msgspec.json.Decoder(Definitions).decode
@@ -44,13 +45,21 @@ async def taken_in(agent: Agent, incoming: Incoming, *, counting: bool = False) 
 
 async def _thread(agent: Agent, owner: str, previous: str) -> Thread:
     try:
-        chain = await agent.store.get_chain(owner, previous)
+        most = agent.config.server.max_history_bytes
+        chain = await agent.store.get_chain(owner, previous, most_bytes=most)
         if any(answer.face != FACE for answer in chain):
             raise _unknown(previous)
         # The whole chain comes without what its first message says for all of it.
         root = await agent.store.get_answer(owner, chain[0].id)
     except MissingAnswer:
         raise _unknown(previous) from None
+    except HistoryTooLarge as found:
+        raise history_too_large(
+            found,
+            f"The thread up to the message {previous[:80]!r}",
+            'Go on from an earlier message, begin a new thread with `thread` as `{"type": "create"}`',
+            param=PLACE,
+        ) from None
     except StoreError as error:
         raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
     if root is None:

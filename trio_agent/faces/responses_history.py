@@ -27,7 +27,8 @@ from trio_agent.faces.responses_kept import (
 from trio_agent.faces.responses_request import FACE, History, Parsed, resolved, unknown_response
 from trio_agent.statemachine.conversation import Message
 from trio_agent.store.contract import StoreError
-from trio_agent.store.kept import AnswerRow, MissingAnswer
+from trio_agent.store.kept import AnswerRow, HistoryTooLarge, MissingAnswer
+from trio_agent.turn.too_large import history_too_large
 from trio_agent.wire.responses_item_types import Item
 from trio_agent.wire.responses_tools import Definition, once
 
@@ -81,9 +82,16 @@ async def look_up(agent: Agent, request: Parsed, owner: str) -> Before:
 
 async def _chain(agent: Agent, owner: str, last: str) -> list[AnswerRow]:
     try:
-        chain = await agent.store.get_chain(owner, last)
+        chain = await agent.store.get_chain(owner, last, most_bytes=agent.config.server.max_history_bytes)
     except MissingAnswer as missing:
         raise unknown_response(missing.id) from None
+    except HistoryTooLarge as found:
+        raise history_too_large(
+            found,
+            f"What was said up to the response {last[:80]!r}",
+            "Begin anew, go on from an earlier response or a summary of it (POST /v1/responses/compact)",
+            param="previous_response_id",
+        ) from None
     for answer in chain:
         if answer.face != FACE:
             raise unknown_response(answer.id)
@@ -107,7 +115,17 @@ def _said_in(chain: list[AnswerRow]) -> History:
 async def _said_in_conversation(agent: Agent, owner: str, name: str) -> History:
     messages: list[Message] = []
     tools: list[Definition] = []
-    for entry in await agent.store.conversation_messages(owner, name):
+    most = agent.config.server.max_history_bytes
+    try:
+        entries = await agent.store.conversation_messages(owner, name, most_bytes=most)
+    except HistoryTooLarge as found:
+        raise history_too_large(
+            found,
+            f"What was said in the conversation {name[:80]!r}",
+            "Begin another conversation, with a summary (POST /v1/responses/compact) of what is to be known",
+            param="conversation",
+        ) from None
+    for entry in entries:
         part = decode_conversation_part(entry)
         messages += part.messages
         tools += part.tools

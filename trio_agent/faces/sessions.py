@@ -22,6 +22,8 @@ from trio_agent.statemachine.conversation import (
     ToolResult,
 )
 from trio_agent.store.contract import StoreError
+from trio_agent.store.kept import HistoryTooLarge, TranscriptNode
+from trio_agent.turn.too_large import history_too_large
 from trio_agent.turn.transcript import branches, conversation
 
 MOST_BRANCHES: Final = 100
@@ -43,7 +45,7 @@ async def one(agent: Agent, owner: str, session_id: str, branch: str | None) -> 
         raise keyless("read sessions")
     try:
         nodes = await agent.store.list_nodes(owner, session_id)
-        path = await agent.store.transcript(owner, session_id, branch or None) if nodes else []
+        path = await _branch(agent, owner, session_id, branch) if nodes else []
     except StoreError as error:
         raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
     if not nodes:
@@ -72,6 +74,19 @@ async def one(agent: Agent, owner: str, session_id: str, branch: str | None) -> 
             "messages": [shown(message) for message in conversation(path)],
         }
     )
+
+
+async def _branch(agent: Agent, owner: str, session_id: str, branch: str | None) -> list[TranscriptNode]:
+    most = agent.config.server.max_history_bytes
+    try:
+        return await agent.store.transcript(owner, session_id, branch or None, most_bytes=most)
+    except HistoryTooLarge as found:
+        raise history_too_large(
+            found,
+            f"This branch of the session {session_id[:80]!r}",
+            "Ask for another `branch`",
+            param="branch",
+        ) from None
 
 
 def shown(message: Message) -> dict[str, Any]:

@@ -6,7 +6,7 @@ whoever asks with another one finds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -203,10 +203,26 @@ class MissingAnswer(Exception):  # noqa: N818 - it is a finding, not a failure
         self.id = answer_id
 
 
+class HistoryTooLarge(Exception):  # noqa: N818 - it is a finding, not a failure
+    """What was kept of a conversation is larger than its reader may take in: `size` and `most`, in bytes."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(size, most)
+        self.size = size
+        self.most = most
+
+
+def check_size(sizes: Iterable[int], most: int | None) -> None:
+    """Raises HistoryTooLarge when sizes, in bytes, come to more than `most`; `None` is no bound."""
+    if most is not None and (size := sum(sizes)) > most:
+        raise HistoryTooLarge(size, most)
+
+
 class KeptStore(Protocol):
     """What faces ask of a store. Every method raises StoreError when the store is out of reach or full.
 
     What is read or gone on from counts as used. When there is too much, what was unused longest goes first.
+    `most_bytes` bounds the messages (JSON) that one method gives; of more, none is loaded.
     """
 
     # --- event logs -------------------------------------------------------------------------------
@@ -237,11 +253,14 @@ class KeptStore(Protocol):
 
     async def get_answer(self, owner: str, answer_id: str) -> AnswerRow | None: ...
 
-    async def get_chain(self, owner: str, answer_id: str) -> list[AnswerRow]:
+    async def get_chain(
+        self, owner: str, answer_id: str, *, most_bytes: int | None = None
+    ) -> list[AnswerRow]:
         """An answer with all that it goes on from, the oldest first; those come without `body`.
 
         Raises:
             MissingAnswer: one of them is not there, or is further back than 10,000 answers.
+            HistoryTooLarge: their messages are more than `most_bytes`.
         """
 
     async def delete_answer(self, owner: str, answer_id: str) -> bool:
@@ -292,8 +311,14 @@ class KeptStore(Protocol):
     async def add_to_conversation(self, entry: ConversationEntry) -> bool:
         """Add to the end; False if the conversation is not there, or an answer is being written to it."""
 
-    async def conversation_messages(self, owner: str, conversation_id: str) -> list[bytes]:
-        """The messages of all entries, in order."""
+    async def conversation_messages(
+        self, owner: str, conversation_id: str, *, most_bytes: int | None = None
+    ) -> list[bytes]:
+        """The messages of all entries, in order.
+
+        Raises:
+            HistoryTooLarge: they are more than `most_bytes`.
+        """
 
     async def claim_conversation(self, owner: str, conversation_id: str, writer: str) -> Claim | None:
         """Become the one writer, for an answer with the id `writer`. `None` if the conversation is not there.
@@ -311,11 +336,19 @@ class KeptStore(Protocol):
         """The nodes of a session that have one of these digests, the newest first, without their messages."""
 
     async def transcript(
-        self, owner: str, session_id: str, node_id: str | None = None
+        self,
+        owner: str,
+        session_id: str,
+        node_id: str | None = None,
+        *,
+        most_bytes: int | None = None,
     ) -> list[TranscriptNode]:
         """The nodes from the root to one node, or to the newest; empty if there is none.
 
         A session keeps its newest 1,000 nodes, so the root may be a node whose `parent_id` is gone.
+
+        Raises:
+            HistoryTooLarge: their messages are more than `most_bytes`.
         """
 
     async def list_nodes(self, owner: str, session_id: str) -> list[TranscriptNode]:

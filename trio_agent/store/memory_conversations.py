@@ -13,6 +13,7 @@ from trio_agent.store.kept import (
     ConversationEntry,
     ConversationRow,
     LogRow,
+    check_size,
 )
 from trio_agent.store.limits import Limits
 from trio_agent.store.memory_items import MemoryItems
@@ -89,12 +90,16 @@ class MemoryConversations:
         self.conversations_used.now(entry.conversation_id)
         return True
 
-    async def conversation_messages(self, owner: str, conversation_id: str) -> list[bytes]:
+    async def conversation_messages(
+        self, owner: str, conversation_id: str, *, most_bytes: int | None = None
+    ) -> list[bytes]:
         await self._kept_io("conversation_messages")
         if self._conversation(owner, conversation_id) is None:
             return []
         self.conversations_used.touch(conversation_id)
-        return list(self._said.get(conversation_id, {}).values())
+        said = list(self._said.get(conversation_id, {}).values())
+        check_size(map(len, said), most_bytes)
+        return said
 
     async def claim_conversation(self, owner: str, conversation_id: str, writer: str) -> Claim | None:
         await self._kept_io("claim_conversation")

@@ -17,6 +17,7 @@ from trio_agent.store.kept import (
     LogRow,
     MissingAnswer,
     Order,
+    check_size,
 )
 from trio_agent.store.limits import CHAIN_MAX, KEYS_KEPT_S, Limits
 from trio_agent.store.memory_conversations import MemoryConversations
@@ -165,7 +166,9 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         answer = self.answers.get(answer_id)
         return answer if answer is not None and answer.owner == owner else None
 
-    async def get_chain(self, owner: str, answer_id: str) -> list[AnswerRow]:
+    async def get_chain(
+        self, owner: str, answer_id: str, *, most_bytes: int | None = None
+    ) -> list[AnswerRow]:
         await self._kept_io("get_chain")
         chain: list[AnswerRow] = []
         following: str | None = answer_id
@@ -175,6 +178,7 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
                 raise MissingAnswer(following)
             chain.append(changed(answer, body=b"{}") if chain else answer)
             following = answer.previous_id
+        check_size((len(answer.messages) for answer in chain), most_bytes)
         for answer in chain:
             self._answers_used.touch(answer.id)
         return chain[::-1]

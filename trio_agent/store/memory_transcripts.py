@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from trio_agent.store.kept import TranscriptNode
+from trio_agent.store.kept import TranscriptNode, check_size
 from trio_agent.store.limits import Limits
 from trio_agent.store.memory_uses import Uses
 
@@ -44,12 +44,19 @@ class MemoryTranscripts:
         return [_bare(node) for node in _newest_first(nodes) if node.digest in wanted]
 
     async def transcript(
-        self, owner: str, session_id: str, node_id: str | None = None
+        self,
+        owner: str,
+        session_id: str,
+        node_id: str | None = None,
+        *,
+        most_bytes: int | None = None,
     ) -> list[TranscriptNode]:
         await self._kept_io("transcript")
         nodes = self._nodes((owner, session_id))
         newest = next(iter(_newest_first(nodes)), None)
-        return _path(nodes, node_id if node_id is not None or newest is None else newest.id)
+        path = _path(nodes, node_id if node_id is not None or newest is None else newest.id)
+        check_size((len(node.messages) for node in path), most_bytes)
+        return path
 
     async def list_nodes(self, owner: str, session_id: str) -> list[TranscriptNode]:
         await self._kept_io("list_nodes")

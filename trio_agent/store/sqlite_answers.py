@@ -7,18 +7,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from trio_agent.store import forgetting
-from trio_agent.store.kept import AnswerRow, ItemDirection, ItemRow, MissingAnswer, Order
+from trio_agent.store.kept import AnswerRow, ItemDirection, ItemRow, MissingAnswer, Order, check_size
 from trio_agent.store.kept_rows import ANSWERS, ITEMS, NO_BODY
 from trio_agent.store.limits import CHAIN_MAX
 from trio_agent.store.sqlite_part import SqlitePart, can_be_id, list_of
 
-_CHAIN = f"""
+_CHAIN_IDS = f"""
     WITH RECURSIVE chain (id, previous_id, depth) AS (
         SELECT id, previous_id, 1 FROM answers WHERE id = ?1 AND owner = ?2
         UNION ALL
         SELECT answers.id, answers.previous_id, depth + 1 FROM chain CROSS JOIN answers
         ON answers.id = chain.previous_id AND answers.owner = ?2 WHERE depth < {CHAIN_MAX}
     )
+"""  # noqa: S608 -- constants
+# `length` of a blob is known without reading it.
+_CHAIN_SIZES = f"""
+    {_CHAIN_IDS} SELECT answers.previous_id, length(answers.messages)
+    FROM chain CROSS JOIN answers ON answers.id = chain.id ORDER BY depth DESC
+"""  # noqa: S608 -- constants
+_CHAIN = f"""
+    {_CHAIN_IDS}
     SELECT {ANSWERS.without("body", f"CASE depth WHEN 1 THEN answers.body ELSE {NO_BODY} END")}, used_at
     FROM chain CROSS JOIN answers ON answers.id = chain.id ORDER BY depth DESC
 """  # noqa: S608 -- constants
@@ -47,12 +55,23 @@ class SqliteAnswers(SqlitePart):
         await self._touch("answers", [answer_id] if self._is_stale(found[0][-1]) else [], owner)
         return ANSWERS.row(found[0])
 
-    async def get_chain(self, owner: str, answer_id: str) -> list[AnswerRow]:
-        found = await self._select(_CHAIN, (answer_id, owner)) if can_be_id(answer_id) else []
+    async def get_chain(
+        self, owner: str, answer_id: str, *, most_bytes: int | None = None
+    ) -> list[AnswerRow]:
+        if not can_be_id(answer_id):
+            raise MissingAnswer(answer_id)
+        asked = (answer_id, owner)
+
+        def read(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            sizes = db.execute(_CHAIN_SIZES, asked).fetchall()
+            missing = sizes[0][0] if sizes else answer_id
+            if missing is not None:
+                raise MissingAnswer(missing)
+            check_size((size for _, size in sizes), most_bytes)
+            return db.execute(_CHAIN, asked).fetchall()
+
+        found = await self._read_at_once(read)
         chain = [ANSWERS.row(values) for values in found]
-        missing = chain[0].previous_id if chain else answer_id
-        if missing is not None:
-            raise MissingAnswer(missing)
         stale = [row.id for row, values in zip(chain, found, strict=True) if self._is_stale(values[-1])]
         await self._touch("answers", stale, owner)
         return chain

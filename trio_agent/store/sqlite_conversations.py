@@ -7,7 +7,7 @@ import sqlite3
 import msgspec
 
 from trio_agent.store import forgetting
-from trio_agent.store.kept import Claim, ConversationEntry, ConversationRow
+from trio_agent.store.kept import Claim, ConversationEntry, ConversationRow, check_size
 from trio_agent.store.kept_rows import CONVERSATIONS
 from trio_agent.store.sqlite_keeping import add_entry, release, remove_entry
 from trio_agent.store.sqlite_part import SqlitePart, can_be_id
@@ -80,14 +80,26 @@ class SqliteConversations(SqlitePart):
             add, undo=lambda db: remove_entry(db, entry, made[0])
         )
 
-    async def conversation_messages(self, owner: str, conversation_id: str) -> list[bytes]:
+    async def conversation_messages(
+        self, owner: str, conversation_id: str, *, most_bytes: int | None = None
+    ) -> list[bytes]:
         if await self.get_conversation(owner, conversation_id) is None:
             return []
-        found = await self._select(
-            "SELECT messages FROM conversation_entries WHERE conversation_id = ? ORDER BY number",
-            (conversation_id,),
-        )
-        return [messages for (messages,) in found]
+
+        def read(db: sqlite3.Connection) -> list[bytes]:
+            # `length` of a blob is known without reading it.
+            sizes = db.execute(
+                "SELECT length(messages) FROM conversation_entries WHERE conversation_id = ?",
+                (conversation_id,),
+            )
+            check_size((size for (size,) in sizes), most_bytes)
+            found = db.execute(
+                "SELECT messages FROM conversation_entries WHERE conversation_id = ? ORDER BY number",
+                (conversation_id,),
+            )
+            return [messages for (messages,) in found]
+
+        return await self._read_at_once(read)
 
     async def claim_conversation(self, owner: str, conversation_id: str, writer: str) -> Claim | None:
         now, used = self._now(), self._time_of_use()

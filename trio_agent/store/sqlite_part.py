@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import trio
 
@@ -18,6 +18,7 @@ from trio_agent.store.readers import Readers
 from trio_agent.store.writer import Writer
 
 Work = Callable[[sqlite3.Connection], object]
+T = TypeVar("T")
 
 _TOUCH_WAIT_S: Final = 1.0
 
@@ -42,6 +43,19 @@ class SqlitePart:
         self._limits = limits
         self._bounds = Bounds(limits)
         self._last_use = last_use
+
+    async def _read_at_once(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of a query of several statements, which all see the database as it is at one time."""
+
+        def read(db: sqlite3.Connection) -> T:
+            db.execute("BEGIN")
+            try:
+                return query(db)
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+        return await self._readers.read(read)
 
     async def _select(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         return await self._readers.read(lambda db: db.execute(sql, values).fetchall())

@@ -14,9 +14,10 @@ from trio_agent.statemachine import Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import Message
 from trio_agent.store.contract import TurnRow
-from trio_agent.store.kept import Keeping, KeptStore, TranscriptNode
+from trio_agent.store.kept import HistoryTooLarge, Keeping, KeptStore, TranscriptNode
 from trio_agent.turn.history import instructions
 from trio_agent.turn.request import TurnRequest
+from trio_agent.turn.too_large import history_too_large
 from trio_agent.turn.transcript import Told, conversation, decode_messages
 
 CONTINUE_HEADER: Final = "X-Continue-Session"
@@ -128,17 +129,30 @@ class Continued(Struct, frozen=True):
         return error
 
 
-async def newest_branch(request: TurnRequest, store: KeptStore) -> bytes | None:
+async def newest_branch(request: TurnRequest, store: KeptStore, most_bytes: int) -> bytes | None:
     """What the request's session said last (JSON), if the request goes on from that.
 
     A session that is not there has said nothing yet.
 
+    Args:
+        most_bytes: the most that may be taken in of it.
+
     Raises:
+        AgentError: `history_too_large`.
         StoreError: the store cannot be read.
     """
     if not request.continue_session or request.session_id is None:
         return None
-    return _encode(conversation(await store.transcript(request.owner, request.session_id)))
+    try:
+        path = await store.transcript(request.owner, request.session_id, most_bytes=most_bytes)
+    except HistoryTooLarge as found:
+        raise history_too_large(
+            found,
+            f"What was said last in the session {request.session_id[:80]!r}",
+            "Begin another session, send the conversation without this header",
+            param=CONTINUE_HEADER,
+        ) from None
+    return _encode(conversation(path))
 
 
 def continued(request: TurnRequest, newest: bytes | None) -> Continued:
