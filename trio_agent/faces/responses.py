@@ -141,11 +141,11 @@ def ended(log: LiveLog, context: TurnContext) -> float:
 def _is_our_own(request: Parsed) -> bool:
     """Whether the turn is asked for by the server itself, as far as a recording is concerned.
 
-    What came over HTTP names something that only the server has, so it could not be replayed. Or its client
-    may go while it runs.
+    What came over HTTP names something that only the server has, so it could not be replayed: a session's is
+    the call to which an output of the input belongs. Or its client may go while it runs.
     """
     named = request.previous_response_id, request.conversation, request.references or None
-    return named != (None, None, None) or request.body.background is True
+    return named != (None, None, None) or request.continues or request.body.background is True
 
 
 async def begin(

@@ -105,7 +105,8 @@ class Client:
 
     async def run_embedded(self, agent: Agent, line: Embedded) -> None:
         """Ask for a turn in this process, and read it to its end."""
-        request = msgspec.convert(line.request, TurnRequest)
+        # A replay knows no keys: what the file found, and what its other requests left, is nobody's in it.
+        request = msgspec.structs.replace(msgspec.convert(line.request, TurnRequest), owner="")
 
         async def read() -> None:
             if line.parks:
