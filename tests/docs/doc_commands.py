@@ -33,18 +33,19 @@ class Exchange:
     output: str
 
 
-def run_here(
-    arguments: list[str] | str, home: Path, text: str = "", *, folder: Path = ROOT
-) -> subprocess.CompletedProcess[str]:
-    """Run a program (a list) or a shell's line from the root of the checkout; both outputs in one.
-
-    It has no key of a vendor's, this interpreter's programs before all others, and UTF-8 whatever the
-    machine says.
-    """
+def environment_of_commands(home: Path) -> dict[str, str]:
+    """No vendor's keys, this interpreter's programs before all others, UTF-8 whatever the machine says."""
     env = {name: value for name, value in environment(home).items() if not name.endswith("_AUTH_TOKEN")}
     site = home / "site"
     env["PYTHONPATH"] = str(site if site.exists() else installed(site))
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    return {**env, "PYTHONUTF8": "1"}
+
+
+def run_here(
+    arguments: list[str] | str, home: Path, text: str = "", *, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run a program (a list) or a shell's line from the root of the checkout; both outputs in one."""
     return subprocess.run(
         arguments,
         shell=isinstance(arguments, str),
@@ -53,7 +54,7 @@ def run_here(
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         cwd=folder,
-        env={**env, "PYTHONUTF8": "1"},
+        env=environment_of_commands(home),
         timeout=30,
         check=False,
     )

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from doc_commands import (
     named_trio_agent,
     run_here,
 )
-from doc_pages import DOCS, PAGES, Block, all_blocks, blocks_of, matches, prose_of
+from doc_pages import DOCS, PAGES, ROOT, Block, all_blocks, blocks_of, matches, prose_of
+from support.forked_python import Run
 from support.serving import Served
 
 from trio_agent.agent import open_agent
@@ -55,12 +55,12 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if example_python(page)], ids=lambda page: page.stem)
-def test_the_python_of_a_page_runs_and_prints_what_is_shown(page: Path, server: Served) -> None:
+def test_the_python_of_a_page_runs_and_prints_what_is_shown(page: Path, server: Served, python: Run) -> None:
     """Blocks run in order in one namespace; the `text` block behind one is its output."""
     blocks = example_python(page)
     sources = [(block.place, block.line, block.text.replace(ADDRESS, server.url)) for block in blocks]
-    done = run_here([sys.executable, "-W", "error", "-c", _RUNNER], server.home, json.dumps(sources))
-    assert done.returncode == 0, done.stdout
+    done = python("-c", _RUNNER, folder=ROOT, text=json.dumps(sources))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     outputs = done.stdout.split("\x1e")[1:]
     for block, output in zip(blocks, outputs, strict=True):
         if block.output is not None:

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from support.forked_python import Run, forked_python
 from support.installed import installed
-from support.pytest_runs import Run, pytest_runs
 from support.serving import environment
 
 from trio_agent.recording.format import SUFFIX
@@ -55,8 +55,9 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def forked(env: dict[str, str]) -> Iterator[Run]:
-    with pytest_runs(env) as run:
+def forked(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -> Iterator[Run]:
+    work = tmp_path_factory.mktemp("forked")
+    with forked_python(work, env, "pytest", "trio_agent.replay.files") as run:
         yield run
 
 
@@ -64,7 +65,7 @@ def forked(env: dict[str, str]) -> Iterator[Run]:
 def run(tmp_path: Path, forked: Run) -> Run:
     """Runs pytest in the folder `suite`, in a process where the package is imported already."""
     (tmp_path / "suite").mkdir(exist_ok=True)
-    return partial(forked, tmp_path / "suite")
+    return partial(forked, "-m", "pytest", "-p", "no:cacheprovider", folder=tmp_path / "suite")
 
 
 @pytest.fixture
