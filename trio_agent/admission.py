@@ -35,6 +35,7 @@ from trio_agent.turn.history import (
 )
 from trio_agent.turn.journal import Journal
 from trio_agent.turn.keeper import Keeper, Together
+from trio_agent.turn.observer import TurnObserver
 from trio_agent.turn.reasoning import is_random, reattached
 from trio_agent.turn.repair import repaired
 from trio_agent.turn.request import TurnRequest
@@ -84,12 +85,14 @@ class Admission:
         providers: Mapping[str, Provider],
         tools: ToolBox,
         store: Store,
+        observer: TurnObserver,
     ) -> None:
         self._config = config
         self._planner = planner
         self._providers = providers
         self._tools = tools
         self._store = store
+        self._observer = observer
 
     async def admit(
         self, request: TurnRequest, host: HostTools | None, context: TurnContext, *, full: bool
@@ -305,6 +308,7 @@ class Admission:
                 ttl=self._config.server.host_tool_ttl,
                 taken=taken,
                 keeper=keeper,
+                observer=self._observer,
             )
             return Driver(
                 turn,
@@ -369,6 +373,7 @@ class Admission:
             await context.store(self._store).close_turn(row, ())
         except StoreError as failed:
             raise _out_of_reach(failed) from None
+        self._observer.ended(row, ())
 
 
 def _out_of_reach(error: StoreError) -> AgentError:

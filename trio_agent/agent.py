@@ -28,6 +28,8 @@ from trio_agent.embedding import LiveTurn, live_turn
 from trio_agent.errors import AgentError
 from trio_agent.event_log import EventLogs, LiveLog
 from trio_agent.nursery import open_plain_nursery
+from trio_agent.observing.log import TurnLog
+from trio_agent.peers import Alone, Peers
 from trio_agent.planning import Planner
 from trio_agent.providers.contract import Options
 from trio_agent.providers.directory import ModelRef
@@ -45,6 +47,7 @@ from trio_agent.token_count import TokenCount, TokenCounter
 from trio_agent.tools.host import HostCallables
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.keeper import Keeper
+from trio_agent.turn.observer import Observers, TurnObserver
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools
@@ -64,6 +67,8 @@ class Agent:
         contexts: makes what a request stands in.
         nursery: where turns run that outlive their request. Without it there are none: `start` fails.
         owed: takes the outcomes that the store did not, and brings them to it again.
+        observers: hear of turns, beside the log.
+        peers: the processes that serve with this one.
     """
 
     def __init__(
@@ -73,6 +78,8 @@ class Agent:
         contexts: Callable[[World], TurnContext] = TurnContext,
         nursery: trio.Nursery | None = None,
         owed: OwedOutcomes | None = None,
+        observers: Sequence[TurnObserver] = (),
+        peers: Peers | None = None,
     ) -> None:
         self.config: Config = house.config
         self.directory = house.directory
@@ -80,11 +87,13 @@ class Agent:
         self.prices: Mapping[str, Price | None] = house.prices
         self.store: Store = house.store
         self.world: World = house.world
+        self.peers: Peers = peers or Alone()
         server = house.config.server
         lifetime = server.session_wait + server.turn_timeout + LOG_MARGIN_SECONDS
         self.logs = EventLogs(house.store, house.world.now, lifetime=lifetime)
+        observer = Observers((TurnLog(), *observers))
         self._running = RunningTurns(
-            self.logs, house.world.now, nursery, owed or OwedOutcomes(house.store, None)
+            self.logs, house.world.now, nursery, owed or OwedOutcomes(house.store, None), observer
         )
         self._contexts = contexts
         providers = {mounted.id: mounted.provider for mounted in house.providers.values()}
@@ -101,6 +110,7 @@ class Agent:
             providers=providers,
             tools=house.tools,
             store=house.store,
+            observer=observer,
         )
         self._counter = TokenCounter(
             planner,
@@ -285,6 +295,8 @@ async def open_agent(
     world: World | None = None,
     tools: Sequence[Callable[..., Any]] = (),
     record: Record | str | os.PathLike[str] | None = None,
+    observers: Sequence[TurnObserver] = (),
+    peers: Peers | None = None,
 ) -> AsyncIterator[Agent]:
     """Boot an agent, and close it when the block is left.
 
@@ -296,6 +308,8 @@ async def open_agent(
         world: where wall time, ids and random numbers come from.
         tools: server-side tools of this program: callables with type hints and a docstring.
         record: a folder that every turn is recorded to, one file each; a `Record` says more about it.
+        observers: hear of every turn that begins or ends, beside the log.
+        peers: the processes that serve the same clients beside this one.
 
     Raises:
         ConfigError: with every problem that was found.
@@ -315,26 +329,37 @@ async def open_agent(
         providers = [mounted.provider for mounted in house.providers.values()]
         nursery.start_soon(sweep, house.store, providers, house.world.now)
         premises = Premises(house.config, house.providers, house.prices, tuple(house.tools.tools))
-        async with recorded(premises, record) as contexts, running_agent(house, contexts) as agent:
+        async with (
+            recorded(premises, record) as contexts,
+            running_agent(house, contexts, observers=observers, peers=peers) as agent,
+        ):
             yield agent
         nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def running_agent(
-    house: House, contexts: Callable[[World], TurnContext] = TurnContext
+    house: House,
+    contexts: Callable[[World], TurnContext] = TurnContext,
+    *,
+    observers: Sequence[TurnObserver] = (),
+    peers: Peers | None = None,
 ) -> AsyncIterator[Agent]:
     """An agent with a nursery for its turns. What runs in it when the block is left ends as by a shutdown.
 
     Args:
         house: what it stands on.
         contexts: makes what a request stands in.
+        observers: hear of turns, beside the log.
+        peers: the processes that serve with this one.
     """
     owed: OwedOutcomes | None = None
     try:
         async with open_plain_nursery() as nursery:
             owed = OwedOutcomes(house.store, nursery)
-            agent = Agent(house, contexts=contexts, nursery=nursery, owed=owed)
+            agent = Agent(
+                house, contexts=contexts, nursery=nursery, owed=owed, observers=observers, peers=peers
+            )
             try:
                 yield agent
             finally:

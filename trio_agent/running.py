@@ -17,6 +17,7 @@ from trio_agent.store.owed_outcomes import OwedOutcomes
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.keeper import Keeper
+from trio_agent.turn.observer import TurnObserver
 from trio_agent.turn.sink import Sink
 
 logger = logging.getLogger("trio_agent")
@@ -60,6 +61,7 @@ class RunningTurns:
         now: wall time in seconds since the epoch.
         nursery: where turns run that outlive their request. Without it there are none: `start` fails.
         owed: takes the outcomes that the store did not.
+        observer: is told of those; of all others it is told by the turn.
     """
 
     def __init__(
@@ -68,10 +70,12 @@ class RunningTurns:
         now: Callable[[], float],
         nursery: trio.Nursery | None,
         owed: OwedOutcomes,
+        observer: TurnObserver,
     ) -> None:
         self._logs = logs
         self._now = now
         self._owed = owed
+        self._observer = observer
         self._nursery = nursery
         self._drivers: dict[Driver, None] = {}  # in the order in which they began
         self._started: dict[StartedTurn, None] = {}
@@ -179,6 +183,7 @@ class RunningTurns:
             self._drivers.pop(driver, None)
             if (owed := driver.journal.owed) is not None:
                 self._owed.add(*owed)
+                self._observer.ended(*owed)
         return driver.journal.row
 
 

@@ -12,6 +12,7 @@ import trio
 
 from trio_agent.cli.common import LEVELS, config_option, log_to_stderr, record_option
 from trio_agent.nursery import open_plain_nursery
+from trio_agent.server.options import ServeOptions
 
 if TYPE_CHECKING:
     from trio_agent.agent import Agent
@@ -69,7 +70,15 @@ def serve(
     if api_key == "":
         raise click.UsageError("--api-key is empty; leave it out to serve this machine without a key")
     log_to_stderr(log_level)
-    trio.run(_serve, config_path, bind, port, api_key, record)
+    options = ServeOptions(
+        config=None if config_path is None else str(config_path.absolute()),
+        bind=bind,
+        port=port,
+        api_key=api_key,
+        log_level=log_level,
+        record=None if record is None else str(record.absolute()),
+    )
+    trio.run(_serve, options)
 
 
 class _Ending:
@@ -83,9 +92,7 @@ class _Ending:
         self.agent = agent
 
 
-async def _serve(
-    config_path: Path | None, bind: str, port: int, api_key: str | None, record: Path | None
-) -> None:
+async def _serve(options: ServeOptions) -> None:
     ending = _Ending()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         # Importing the server takes most of the start. A signal must find the receiver all that time.
@@ -93,15 +100,7 @@ async def _serve(
 
         async with open_plain_nursery() as nursery:
             nursery.start_soon(_watch, signals, ending, nursery.cancel_scope)
-            await serve_config(
-                config_path,
-                bind=bind,
-                port=port,
-                api_key=api_key,
-                record=record,
-                shutdown=ending.shutdown,
-                on_serving=ending.begin,
-            )
+            await serve_config(options, shutdown=ending.shutdown, on_serving=ending.begin)
             nursery.cancel_scope.cancel()
 
 

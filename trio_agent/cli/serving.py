@@ -19,15 +19,12 @@ from trio_agent.nursery import open_plain_nursery
 from trio_agent.recording.recorder import Record
 from trio_agent.server.app import serve_on
 from trio_agent.server.listen import ListenError, open_listeners
+from trio_agent.server.options import ServeOptions
 
 
 async def serve_config(
-    path: Path | None,
+    options: ServeOptions,
     *,
-    bind: str,
-    port: int,
-    api_key: str | None,
-    record: Path | None,
     shutdown: trio.Event,
     on_serving: Callable[[Agent], None],
 ) -> None:
@@ -36,29 +33,31 @@ async def serve_config(
     The address is taken before the providers boot, so that one report has the problems of both.
 
     Args:
-        record: the folder that turns are recorded to.
+        options: what the server was asked for.
+        shutdown: set it to end the server in order.
         on_serving: called once connections are accepted.
 
     Raises:
         ConfigError: with every problem that was found.
     """
-    draft = read_draft(path)
-    key = api_key
+    draft = read_draft(None if options.config is None else Path(options.config))
+    key = options.api_key
     if key is None and draft.config is not None:
         key = draft.config.server.api_key
-    problems = _check_address(draft, bind, key)
+    problems = _check_address(draft, options.bind, key)
     listeners: list[trio.SocketListener] = []
     if not problems:
         try:
-            listeners = await open_listeners(bind, port)
+            listeners = await open_listeners(options.bind, options.port)
         except ListenError as error:
             remedy = "give another --bind or --port, or free this one"
             problems = [ConfigProblem("address_unusable", "--bind, --port", str(error), remedy=remedy)]
+    secrets = (key,) if key else ()
     with _closing(listeners):
         async with (
             open_agent(
                 draft.with_problems(problems),
-                record=None if record is None else Record(record, secrets=(key,) if key else ()),
+                record=None if options.record is None else Record(options.record, secrets=secrets),
             ) as agent,
             open_plain_nursery() as nursery,
         ):

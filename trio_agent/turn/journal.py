@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -17,10 +16,9 @@ from trio_agent.statemachine.table import FINAL, State
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StateAt, StoreError, TurnRow, TurnStore
 from trio_agent.store.kept import Keeping
 from trio_agent.turn.keeper import Guarded, Keeper
+from trio_agent.turn.observer import Observers, TurnObserver
 from trio_agent.turn.reasoning import answered
 from trio_agent.world import World
-
-logger = logging.getLogger("trio_agent.turn")
 
 _encode = msgspec.json.Encoder().encode
 WRITE_LIMIT_SECONDS = 10.0
@@ -40,6 +38,7 @@ class Journal:
         ttl: seconds for which a park is kept.
         taken: the park that the turn goes on from.
         keeper: adds to what is written; its failures come out of `open`, `close`, `park` and `repark`.
+        observer: is told of what was written.
     """
 
     def __init__(
@@ -53,6 +52,7 @@ class Journal:
         ttl: float,
         taken: ParkRow | None = None,
         keeper: Keeper | None = None,
+        observer: TurnObserver | None = None,
     ) -> None:
         self._store = store
         self._turn = turn
@@ -61,6 +61,7 @@ class Journal:
         self._ttl = ttl
         self._taken = taken
         self._keeper = None if keeper is None else Guarded(keeper)
+        self._observer = observer or Observers()
         self._calls: list[CallRow] = []
         self._call_started: float | None = None
         self._stood = turn.state
@@ -144,6 +145,7 @@ class Journal:
         await _durably(self._store.open_turn(self.row, None if keeper is None else keeper.opening(self.row)))
         if keeper is not None:
             keeper.written()
+        self._observer.began(self.row)
 
     async def close(self, effect: fx.CloseTurn, rest: Sequence[fx.Output] = ()) -> None:
         """Make the outcome durable, with all model calls since the last write.
@@ -164,12 +166,9 @@ class Journal:
             now,
             effect.problem,
         )
-        try:
-            keeping = self._closing(rest, parked=False)
-            await _durably(self._store.close_turn(self.row, self._calls, self._reasoning(now), keeping))
-            self._written()
-        finally:
-            self._log()
+        keeping = self._closing(rest, parked=False)
+        await _durably(self._store.close_turn(self.row, self._calls, self._reasoning(now), keeping))
+        self._written()
 
     async def park(self, effect: fx.Park, rest: Sequence[fx.Output] = ()) -> None:
         """Make the parked turn durable, with what it needs to go on.
@@ -214,12 +213,9 @@ class Journal:
         await self._put_park(park, self._world.now(), rest)
 
     async def _put_park(self, park: ParkRow, now: float, rest: Sequence[fx.Output]) -> None:
-        try:
-            keeping = self._closing(rest, parked=True)
-            await _durably(self._store.park_turn(self.row, self._calls, park, self._reasoning(now), keeping))
-            self._written()
-        finally:
-            self._log()
+        keeping = self._closing(rest, parked=True)
+        await _durably(self._store.park_turn(self.row, self._calls, park, self._reasoning(now), keeping))
+        self._written()
 
     def _closing(self, rest: Sequence[fx.Output], *, parked: bool) -> Keeping | None:
         if self._keeper is None:
@@ -228,9 +224,10 @@ class Journal:
 
     def _written(self) -> None:
         self._unwritten = False
-        self._calls = []
+        calls, self._calls = tuple(self._calls), []
         if self._keeper is not None:
             self._keeper.written()
+        self._observer.ended(self.row, calls)
 
     def _finished(
         self,
@@ -280,14 +277,6 @@ class Journal:
                 ]
         return rows
 
-    def _log(self) -> None:
-        row = self.row
-        logger.info(
-            "turn %s",
-            " ".join(f"{name}={value}" for name, value in _line(row).items() if value is not None),
-            extra={"turn": row},
-        )
-
 
 def needs_keeping(message: Message) -> bool:
     """Whether a wire without a place for reasoning would lose something that the provider wants back."""
@@ -303,21 +292,3 @@ async def _durably(write: Awaitable[None]) -> None:
         await write
     if scope.cancelled_caught:
         raise StoreError(f"The store did not answer within {WRITE_LIMIT_SECONDS:g} s. Look at its disk.")
-
-
-def _line(row: TurnRow) -> dict[str, object]:
-    states: Sequence[StateAt] = row.states
-    start = row.created_at
-    return {
-        "id": row.id,
-        "face": row.face,
-        "session": row.session_id,
-        "model": row.model,
-        "provider": row.provider,
-        "outcome": row.outcome,
-        "reason": row.reason,
-        "states": ",".join(f"{each.state}@{each.at - start:.3f}" for each in states),
-        "input_tokens": row.usage.input_tokens,
-        "output_tokens": row.usage.output_tokens,
-        "cost_usd": row.cost_usd,
-    }
