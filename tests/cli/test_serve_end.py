@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from support.serving import Served, events, script, serving, until
+from support.serving import Served, events, run_command, script, serving, until
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 STALL = script({"text": "a"}, {"stall": True})
@@ -172,11 +172,12 @@ def test_what_a_killed_server_leaves_is_closed_and_goes_on(tmp_path: Path) -> No
 
 
 def test_other_commands_leave_running_turns_alone(tmp_path: Path) -> None:
-    """A second process on the same home (here a second server) closes nothing that still runs."""
+    """A second process on the same home closes nothing that still runs."""
     with serving(tmp_path, config(10)) as first, closing(Caller(first, STALL)) as caller:
         caller.until(b'"a"')
-        with serving(tmp_path, config(10)) as second:
-            assert second.say().status_code == 200
-            assert outcomes(first.home) == {("running", None): 1, ("completed", "stop"): 1}
+        path = str(tmp_path / "host_config.json")
+        ended = run_command("run", "--config", path, "--model", "demo", "Hello", home=first.home)
+        assert ended.returncode == 0, ended.stderr
+        assert outcomes(first.home) == {("running", None): 1, ("completed", "stop"): 1}
         caller.close()
         until(lambda: outcomes(first.home)[("cancelled", "client_disconnected")] == 1)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from store_samples import EPOCH, Now, call, full_turn, park, turn
 
+from trio_agent.private_files import FileLock
 from trio_agent.store.contract import StoreError
-from trio_agent.store.files import FileLock
 from trio_agent.store.schema import APPLICATION_ID, connect_writer, load_migrations, migrate
 from trio_agent.store.sqlite import SqliteStore, open_store
 

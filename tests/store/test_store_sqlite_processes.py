@@ -14,8 +14,9 @@ import trio.testing
 from store_processes import process, ready
 from store_samples import EPOCH, Now, call, full_turn, park, turn
 
+from trio_agent.private_files import FileLock
 from trio_agent.store.contract import StoreError
-from trio_agent.store.files import FileLock, gate_path, instance_ids
+from trio_agent.store.files import gate_path, instance_ids
 from trio_agent.store.sqlite import SqliteStore, open_store
 
 

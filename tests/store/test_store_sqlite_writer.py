@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from store_blocks import Block
 from store_samples import EPOCH, Now, call, full_turn, park, reasoning, turn
 
+from trio_agent.private_files import FileLock
 from trio_agent.store.contract import StoreError
-from trio_agent.store.files import FileLock, gate_path
+from trio_agent.store.files import gate_path
 from trio_agent.store.sqlite import SqliteStore, open_store
 from trio_agent.store.writer import BATCH_MAX, QUEUE_MAX
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,7 @@ import click
 import trio
 
 from trio_agent.agent import Agent, open_agent
+from trio_agent.cli.claiming import announce, claimed, state_of
 from trio_agent.cli.common import read_draft
 from trio_agent.config.binding import check_binding
 from trio_agent.config.load import Draft
@@ -30,7 +32,8 @@ async def serve_config(
 ) -> None:
     """Serve what a configuration declares until `shutdown` is set.
 
-    The address is taken before the providers boot, so that one report has the problems of both.
+    The home is claimed and the address taken before the providers boot, so that one report has all problems.
+    A home that another server has hides the address: it would be the same one's most of the time.
 
     Args:
         options: what the server was asked for.
@@ -44,27 +47,44 @@ async def serve_config(
     key = options.api_key
     if key is None and draft.config is not None:
         key = draft.config.server.api_key
-    problems = _check_address(draft, options.bind, key)
-    listeners: list[trio.SocketListener] = []
-    if not problems:
-        try:
-            listeners = await open_listeners(options.bind, options.port)
-        except ListenError as error:
-            remedy = "give another --bind or --port, or free this one"
-            problems = [ConfigProblem("address_unusable", "--bind, --port", str(error), remedy=remedy)]
-    secrets = (key,) if key else ()
-    with _closing(listeners):
-        async with (
-            open_agent(
-                draft.with_problems(problems),
-                record=None if options.record is None else Record(options.record, secrets=secrets),
-            ) as agent,
-            open_plain_nursery() as nursery,
-        ):
-            bound = await nursery.start(partial(serve_on, agent, listeners, api_key=key, shutdown=shutdown))
-            on_serving(agent)
-            for address in bound:
-                _announce(address, len(agent.models()))
+    problems: list[ConfigProblem] = []
+    async with claimed(os.environ, problems) as claim:
+        listeners: list[trio.SocketListener] = []
+        if claim is not None or not problems:
+            listeners = await _listen(draft, options, key, problems)
+        secrets = (key,) if key else ()
+        with _closing(listeners):
+            async with (
+                open_agent(
+                    draft.with_problems(problems),
+                    record=None if options.record is None else Record(options.record, secrets=secrets),
+                ) as agent,
+                open_plain_nursery() as nursery,
+            ):
+                if claim is not None:
+                    await announce(claim, state_of(agent, options, listeners, key))
+                bound = await nursery.start(
+                    partial(serve_on, agent, listeners, api_key=key, shutdown=shutdown)
+                )
+                on_serving(agent)
+                for address in bound:
+                    _announce(address, len(agent.models()))
+
+
+async def _listen(
+    draft: Draft, options: ServeOptions, key: str | None, problems: list[ConfigProblem]
+) -> list[trio.SocketListener]:
+    """Take the address, unless it must not be served."""
+    against = _check_address(draft, options.bind, key)
+    problems += against
+    if against:
+        return []
+    try:
+        return await open_listeners(options.bind, options.port)
+    except ListenError as error:
+        remedy = "give another --bind or --port, or free this one"
+        problems.append(ConfigProblem("address_unusable", "--bind, --port", str(error), remedy=remedy))
+        return []
 
 
 def _check_address(draft: Draft, bind: str, key: str | None) -> list[ConfigProblem]:

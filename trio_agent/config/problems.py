@@ -26,6 +26,8 @@ ProblemCode: TypeAlias = Literal[
     "config_weak_key",
     "config_home_unusable",
     "config_unknown_model",
+    "home_in_use",
+    "state_unusable",
     "address_unusable",
     "credentials_unusable",
     "provider_unusable",

@@ -8,78 +8,16 @@ long as that store lives. Nobody may delete them while a server runs.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from trio_agent.private_files import PRIVATE_FILE, FileLock
 from trio_agent.store.contract import StoreError
 
-_PRIVATE_FILE = 0o600
-_PRIVATE_FOLDER = 0o700
 _OTHERS = 0o077
-_POLL_MIN_S = 0.0002
-_POLL_MAX_S = 0.01
-
-
-class FileLock:
-    """An exclusive `flock` on a file of its own; the kernel drops it when the process dies.
-
-    Two locks on one path exclude each other inside a process too: a flock belongs to the open file,
-    not to the process as `fcntl.lockf` does. Methods block and belong in a worker thread.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor: int | None = None
-
-    def acquire(self, timeout: float) -> bool:
-        """Take the lock within `timeout` seconds of real time; whether it was taken. 0 tries once.
-
-        It asks again and again because a blocking `flock` cannot be given up. Raises OSError.
-        """
-        deadline = time.monotonic() + timeout
-        pause = _POLL_MIN_S
-        while not self._try():
-            if (left := deadline - time.monotonic()) <= 0:
-                return False
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, _POLL_MAX_S)
-        return True
-
-    def _try(self) -> bool:
-        while True:
-            if self._descriptor is None:
-                self._descriptor = os.open(
-                    self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _PRIVATE_FILE
-                )
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            if os.fstat(self._descriptor).st_nlink:
-                return True
-            self.close()  # The file was deleted under us; others lock a new one by now.
-
-    def release(self) -> None:
-        """Let go of the lock and keep the file open for the next time."""
-        if self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Let go of the lock and of the file."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def remove(self) -> None:
-        """Delete the file, then let go of it. Only for whoever holds the lock."""
-        with suppress(FileNotFoundError):
-            self.path.unlink()
-        self.close()
 
 
 class Gate:
@@ -131,12 +69,6 @@ def instance_ids(database: Path) -> set[str]:
     }
 
 
-def make_private_folder(folder: Path) -> None:
-    """Make the folder for its owner alone if it is missing. One that exists is left as it is."""
-    with suppress(FileExistsError):
-        folder.mkdir(mode=_PRIVATE_FOLDER, parents=True)
-
-
 def make_private_database(database: Path) -> None:
     """Create the database empty with mode 0600, or take others' rights away from an existing one.
 
@@ -145,7 +77,7 @@ def make_private_database(database: Path) -> None:
     break the locks of a SQLite connection that this process has on it. Call it behind the gate.
     """
     try:
-        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_FILE))
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE))
     except FileExistsError:
         for path in (database, *(database.with_name(database.name + suffix) for suffix in ("-wal", "-shm"))):
             with suppress(FileNotFoundError):

@@ -15,8 +15,9 @@ import re
 import sqlite3
 from pathlib import Path
 
+from trio_agent.private_files import FileLock
 from trio_agent.store.contract import StoreError
-from trio_agent.store.files import FileLock, instance_ids, instance_lock_path
+from trio_agent.store.files import instance_ids, instance_lock_path
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 

@@ -11,10 +11,11 @@ from typing import Final
 
 import trio
 
+from trio_agent.private_files import make_private_folder
 from trio_agent.store import forgetting
 from trio_agent.store.contract import Store, StoreError
 from trio_agent.store.failures import explain
-from trio_agent.store.files import Gate, gate_path, make_private_database, make_private_folder
+from trio_agent.store.files import Gate, gate_path, make_private_database
 from trio_agent.store.instance import Instance
 from trio_agent.store.limits import KEYS_KEPT_S, Limits
 from trio_agent.store.readers import Readers

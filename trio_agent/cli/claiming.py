@@ -1,0 +1,81 @@
+"""How `trio-agent serve` claims its home, and what it announces there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from trio_agent import __version__
+from trio_agent.agent import Agent
+from trio_agent.config.home import ensure_home, resolve_home
+from trio_agent.config.problems import ConfigError, ConfigProblem
+from trio_agent.config.schema import ServerConfig
+from trio_agent.server.claim import Claim, ClaimError, take_claim
+from trio_agent.server.options import ServeOptions
+from trio_agent.server.state_file import ServerState
+
+END_MARGIN: Final = 2.0
+"""Seconds that an orderly end takes at most beside `server.shutdown_grace`."""
+
+
+@asynccontextmanager
+async def claimed(env: Mapping[str, str], problems: list[ConfigProblem]) -> AsyncIterator[Claim | None]:
+    """Hold the claim on the home while the block runs; `None`, and a problem, where it cannot be had.
+
+    A home that cannot be used at all is no problem here: the boot looks at it too, and tells.
+    """
+    claim: Claim | None = None
+    try:
+        claim = await take_claim(ensure_home(resolve_home(env)))
+    except ClaimError as error:
+        problems.append(error.problem)
+    except ConfigError:
+        pass
+    try:
+        yield claim
+    finally:
+        if claim is not None:
+            claim.release()
+
+
+async def announce(claim: Claim, state: ServerState) -> None:
+    """Write the state file. Raises ConfigError where it cannot be written: nothing is served then."""
+    try:
+        await claim.announce(state)
+    except ClaimError as error:
+        raise ConfigError([error.problem]) from None
+
+
+def state_of(
+    agent: Agent, options: ServeOptions, listeners: Sequence[trio.SocketListener], api_key: str | None
+) -> ServerState:
+    """What a server of one process announces.
+
+    Args:
+        api_key: what callers must bring, from wherever it comes.
+    """
+    return ServerState(
+        pid=os.getpid(),
+        started_at=agent.world.now(),
+        host=options.bind,
+        port=int(listeners[0].socket.getsockname()[1]),
+        options=options,
+        cwd=str(Path.cwd()),
+        version=__version__,
+        config=options.config,
+        providers={mounted.id: len(mounted.models) for mounted in agent.providers.values()},
+        models=len(agent.models()),
+        api_key=api_key,
+        shutdown_limit=shutdown_limit(agent.config.server),
+        managed="NOTIFY_SOCKET" in os.environ or "INVOCATION_ID" in os.environ,
+    )
+
+
+def shutdown_limit(server: ServerConfig) -> float:
+    """The most seconds from a signal to the end of the process."""
+    return server.shutdown_grace + END_MARGIN
