@@ -12,6 +12,7 @@ from werkzeug.datastructures import Headers as WireHeaders
 
 from trio_agent.admission import STORE_RETRY_SECONDS
 from trio_agent.agent import Agent
+from trio_agent.auditing import audited
 from trio_agent.config.binding import check_binding
 from trio_agent.config.problems import ConfigError
 from trio_agent.errors import AgentError
@@ -248,7 +249,8 @@ async def serve_on(
         api_key: what callers must bring; that it is fit for the address has been seen to.
     """
     addresses = [_address(listener) for listener in listeners]
-    async with open_plain_nursery() as nursery:
+    names = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses]
+    async with audited(agent.store, agent.config, names), open_plain_nursery() as nursery:
         await nursery.start(
             partial(
                 serve_asgi,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from trio_agent.statemachine.conversation import Usage
+from trio_agent.store.audit import AuditStore
 from trio_agent.store.kept import Keeping, KeptStore
 
 
@@ -160,7 +161,7 @@ class TurnStore(Protocol):
     async def get_turn(self, turn_id: str) -> TurnRow | None: ...
 
 
-class Store(TurnStore, KeptStore, Protocol):
+class Store(TurnStore, KeptStore, AuditStore, Protocol):
     """Durable state: what turns and faces ask for, and what its keeper and its readers do besides."""
 
     async def close_late(self, row: TurnRow, calls: Sequence[CallRow]) -> None:

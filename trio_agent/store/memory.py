@@ -10,12 +10,13 @@ import trio
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, TurnRow
 from trio_agent.store.kept import Keeping
 from trio_agent.store.limits import Limits
+from trio_agent.store.memory_audit import MemoryAudit
 from trio_agent.store.memory_kept import MemoryKept
 
 REASONING_KEPT_S = 30 * 24 * 3600.0
 
 
-class MemoryStore(MemoryKept):
+class MemoryStore(MemoryKept, MemoryAudit):
     """Keeps the store contract for one process. Without threads, so it works in virtual time.
 
     Args:
@@ -24,7 +25,8 @@ class MemoryStore(MemoryKept):
     """
 
     def __init__(self, now: Callable[[], float], limits: Limits | None = None) -> None:
-        super().__init__(now, limits or Limits())
+        MemoryKept.__init__(self, now, limits or Limits())
+        MemoryAudit.__init__(self)
         self.turns: dict[str, TurnRow] = {}
         self.calls: dict[str, list[CallRow]] = {}
         self.parks: dict[str, ParkRow] = {}

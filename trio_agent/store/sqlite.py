@@ -21,6 +21,7 @@ from trio_agent.store.limits import KEYS_KEPT_S, Limits
 from trio_agent.store.readers import Readers
 from trio_agent.store.schema import connect_reader, connect_writer, load_migrations, migrate
 from trio_agent.store.sqlite_answers import SqliteAnswers
+from trio_agent.store.sqlite_audit import SqliteAudit
 from trio_agent.store.sqlite_conversations import SqliteConversations
 from trio_agent.store.sqlite_logs import SqliteLogs
 from trio_agent.store.sqlite_transcripts import SqliteTranscripts
@@ -44,7 +45,9 @@ _LARGE_ROWS: Final = 20
 """So many rows go in one transaction of a sweep; those with megabytes in them are fewer."""
 
 
-class SqliteStore(SqliteTurns, SqliteAnswers, SqliteLogs, SqliteConversations, SqliteTranscripts, Store):
+class SqliteStore(
+    SqliteTurns, SqliteAnswers, SqliteLogs, SqliteConversations, SqliteTranscripts, SqliteAudit, Store
+):
     """A store in one SQLite database. Made by `open_store`.
 
     A write is on the disk when its method returns. `Cancelled` out of a writing method means that
