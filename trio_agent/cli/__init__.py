@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "run": "Run one turn on the terminal.",
     "models": "List the models that each provider serves.",
     "provider": "Check a provider plug-in.",
+    "auth": "Keep, list and remove the keys of providers.",
     "config": "Check a configuration.",
     "replay": "Replay recorded turns, and compare.",
     "machine": "Print the turn's state machine.",

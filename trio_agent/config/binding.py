@@ -78,12 +78,12 @@ def is_loopback(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-def weakness_of(key: str) -> str:
-    """Why a key could be guessed, or an empty string."""
+def weakness_of(key: str, *, shortest: int = MIN_KEY_LENGTH) -> str:
+    """Why a key of fewer than `shortest` characters, or any other, could be guessed, or an empty string."""
     if _is_placeholder(key):
         return "the key is a placeholder"
-    if len(key) < MIN_KEY_LENGTH:
-        return f"the key has fewer than {MIN_KEY_LENGTH} characters"
+    if len(key) < shortest:
+        return f"the key has fewer than {shortest} characters"
     if len(set(key)) < _FEWEST_CHARACTERS or key in (key + key)[1:-1]:
         return "the key repeats itself"
     return ""

@@ -240,7 +240,7 @@ def _auth(coordinator: Coordinator, settings: ProviderSettings) -> tuple[dict[st
         return {"authorization": f"Bearer {token}"}, token
     raise ProviderConfigError(
         f"no API key: {KEY_VARIABLE} is not set",
-        remedy=f"Set {KEY_VARIABLE}, write it into credentials.json in the home, "
-        "or put `api_key` into the config.",
+        remedy=f"Set {KEY_VARIABLE}, keep it with `trio-agent auth set {KEY_VARIABLE}`, "
+        "or give config.api_key.",
         path="config.api_key",
     )

@@ -209,7 +209,7 @@ async def mount_preset(
         name = preset.key_names[0]
         raise ProviderConfigError(
             f"{preset.display_name} needs an API key, and {name} is not set",
-            remedy=f"Set {name}, write it into credentials.json in the home, or give config.api_key.",
+            remedy=f"Set {name}, keep it with `trio-agent auth set {name}`, or give config.api_key.",
             path="config.api_key",
         )
     if settings.models is None and not preset.lists_models:

@@ -1,0 +1,140 @@
+"""Writing `credentials.json`: whole or not at all, never open to others, never two writers at once."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from trio_agent.providers.credentials import FILE_NAME, CredentialsError, read_credentials
+from trio_agent.store.files import FileLock
+
+_PRIVATE: Final = 0o600
+_LOCK_LIMIT_S: Final = 10.0
+
+
+class CredentialFile:
+    """The credentials file of a home, for whoever changes it.
+
+    A change is written to a new file beside it, which then takes its name: a reader sees the old content or
+    the new one, and a full disk leaves the old one. The new file has mode 0600 before a byte is in it,
+    whatever the umask is. Writers wait for each other at `credentials.json.lock`.
+
+    Args:
+        home: a folder that `ensure_home` has passed.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / FILE_NAME
+        self._home = home
+        self._new = home / f"{FILE_NAME}.new"
+
+    def read(self) -> dict[str, str]:
+        """The secrets by name. Raises CredentialsError."""
+        return read_credentials(self.path)
+
+    def change(self, edit: Callable[[dict[str, str]], None]) -> None:
+        """Let `edit` change the secrets, and keep what it leaves.
+
+        Raises:
+            CredentialsError: the file cannot be read, is not ours to replace, or cannot be written. Nothing
+                has changed then.
+        """
+        with self._held():
+            self._refuse_foreign()
+            secrets = self.read()
+            edit(secrets)
+            self._write(secrets)
+
+    def delete(self) -> bool:
+        """Delete the file, also one that cannot be read; whether there was one. Raises CredentialsError."""
+        with self._held():
+            self._refuse_foreign()
+            try:
+                self.path.unlink()
+            except FileNotFoundError:
+                return False
+            _sync_folder(self._home)
+            return True
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        lock = FileLock(self._home / f"{FILE_NAME}.lock")
+        try:
+            if not lock.acquire(_LOCK_LIMIT_S):
+                raise CredentialsError(
+                    f"Another process has kept {lock.path} locked for {_LOCK_LIMIT_S:g} s.",
+                    remedy="Nothing was changed. End that process, or wait for it.",
+                )
+            self._give_to_owner(lock.path)
+            self._new.unlink(missing_ok=True)  # what a writer left that was killed
+            yield
+        except OSError as error:
+            raise CredentialsError(
+                f"{self.path} cannot be written: {error.strerror or type(error).__name__}.",
+                remedy=f"Nothing was changed. Check the disk and the rights of {self._home}.",
+            ) from None
+        finally:
+            lock.close()
+
+    def _refuse_foreign(self) -> None:
+        """A link or another user's file was put there by somebody with a purpose: it is not replaced."""
+        try:
+            status = self.path.lstat()
+        except FileNotFoundError:
+            return
+        if stat.S_ISLNK(status.st_mode):
+            raise CredentialsError(
+                f"{self.path} is a symbolic link.",
+                remedy="Change the file that it leads to, or remove the link.",
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise CredentialsError(f"{self.path} is not a file.", remedy="Remove it.")
+        if status.st_uid not in (os.geteuid(), self._home.stat().st_uid):
+            raise CredentialsError(
+                f"{self.path} belongs to another user.",
+                remedy="Remove it, or let its owner change it.",
+            )
+
+    def _write(self, secrets: dict[str, str]) -> None:
+        content = msgspec.json.format(msgspec.json.encode(secrets), indent=2) + b"\n"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._new, flags, _PRIVATE)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, _PRIVATE)  # the umask may have taken the owner's rights as well
+                self._give_to_owner(self._new)
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            self._new.replace(self.path)
+        finally:
+            with suppress(FileNotFoundError):
+                self._new.unlink()
+        _sync_folder(self._home)
+
+    def _give_to_owner(self, path: Path) -> None:
+        """What root writes into a user's home is the user's, or the user's own server could not read it."""
+        home = self._home.stat()
+        if os.geteuid() == 0 and path.lstat().st_uid != home.st_uid:
+            os.chown(path, home.st_uid, home.st_gid, follow_symlinks=False)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise CredentialsError(
+            f"{folder / FILE_NAME} has changed, but might be the old one again after a power cut: "
+            f"{error.strerror or type(error).__name__}.",
+            remedy="Check the disk.",
+        ) from None
