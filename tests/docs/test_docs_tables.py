@@ -20,8 +20,8 @@ from trio_agent.providers import anthropic
 from trio_agent.providers.contract import CallLimits
 from trio_agent.providers.openai_compatible import CHAT_COMPLETIONS
 from trio_agent.providers.presets import PRESETS
-from trio_agent.providers.replay import ReplayConfig
 from trio_agent.providers.replay_models import MODELS
+from trio_agent.providers.replay_settings import ReplayConfig
 from trio_agent.providers.replay_steps import _PARSERS
 from trio_agent.providers.settings import ProviderSettings
 from trio_agent.statemachine.effects import Outcome

@@ -38,7 +38,8 @@ from trio_agent.providers.contract import (
 )
 from trio_agent.providers.folding import fold_stream
 from trio_agent.providers.http import JSON_TIMEOUT, UpstreamHttp
-from trio_agent.providers.settings import ProviderSettings, parse_settings, upstream_http
+from trio_agent.providers.settings import ProviderSettings, parse_settings
+from trio_agent.providers.upstream_client import upstream_http
 from trio_agent.statemachine.events import CallEvent
 from trio_agent.wire.messages import ListedModel, decode_count, decode_model_page
 

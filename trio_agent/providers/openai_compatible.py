@@ -37,7 +37,8 @@ from trio_agent.providers.openai_models import models_of
 from trio_agent.providers.openai_quirks import Quirks
 from trio_agent.providers.openai_responses import ResponsesWire
 from trio_agent.providers.openai_responses_models import needs_responses
-from trio_agent.providers.settings import ProviderSettings, TwoWireSettings, parse_settings, upstream_http
+from trio_agent.providers.settings import ProviderSettings, TwoWireSettings, parse_settings
+from trio_agent.providers.upstream_client import upstream_http
 from trio_agent.statemachine.events import CallEvent
 
 

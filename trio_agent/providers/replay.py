@@ -19,11 +19,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
-from msgspec import Meta, Struct
 
 from trio_agent.statemachine.events import CallEvent
 
@@ -43,39 +42,12 @@ from .model_settings import ModelSettings, price_of
 from .replay_models import MODELS, Settings, model_info
 from .replay_play import Attempts, CallContext, play, prompt_tokens
 from .replay_request import call_number, request_script
+from .replay_settings import ReplayConfig
 from .replay_steps import Call, ScriptError, Step, parse_script
-from .strict_config import Retries, Seconds, nearest, parse_config
+from .strict_config import nearest, parse_config
 
 if TYPE_CHECKING:
     from .replay_fixtures import Fixture
-
-_Pause: TypeAlias = Annotated[float, Meta(ge=0, le=86_400)]
-
-
-class ReplayConfig(Struct, forbid_unknown_fields=True, kw_only=True):
-    """The keys of `config`. Durations are seconds, prices USD per token as decimal strings.
-
-    `models` chooses what is served, in this order, by id or as an object with limits and prices; by
-    default everything is. `scripts` adds models: `{id: {"calls": [[step, …], …]}}`; `scenarios` is the
-    path of a JSON file of the same. `fixtures` is a folder: every `*.sse` file in it is a model that plays
-    the bytes through the decoder of the real adapter. `delay` is the silence before `slow-headers`, `pace`
-    the one before each word of `slow`, `words` the length of `long`. `seed` makes the ids of two instances
-    differ.
-    """
-
-    models: list[str | ModelSettings] | None = None
-    scripts: dict[str, Any] = {}
-    scenarios: str | None = None
-    fixtures: str | None = None
-    delay: _Pause = 8.0
-    pace: _Pause = 1.0
-    words: Annotated[int, Meta(ge=1, le=1_000_000)] = 2000
-    seed: str = ""
-    first_byte_timeout: Seconds = CallLimits().first_byte_timeout
-    idle_timeout: Seconds = CallLimits().idle_timeout
-    max_retries: Retries = CallLimits().max_retries
-    on_disconnect: Literal["cancel", "drain"] = CallLimits().on_disconnect
-    drain_timeout: Seconds = CallLimits().drain_timeout
 
 
 class ReplayProvider(Provider):
