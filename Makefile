@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # The tests start many Pythons. Each would compile the package anew if none of them may keep the result.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check unit simulate bench interop lock clean
+.PHONY: run test check unit simulate docs generate bench interop lock clean
 
 run: $(VENV)/runtime.stamp
 	$(BIN)/trio-agent serve --config docs/examples/replay.json --port $(PORT)
@@ -18,7 +18,7 @@ run: $(VENV)/runtime.stamp
 ASYNC_RULES := --disable=ASYNC119,ASYNC124,ASYNC127,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913 \
 	--startable-in-context-manager=serve_asgi,serve,serve_on
 
-test: check unit simulate
+test: check unit simulate docs
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -35,6 +35,15 @@ unit: $(VENV)/dev.stamp
 SEEDS ?= 0-499
 simulate: $(VENV)/dev.stamp
 	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS)
+
+# The manual as a site, in build/site/docs/index.html. Whatever is doubtful about a page ends it.
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m sphinx -c docs -W --keep-going -n -q -E -d build/doctrees . build/site
+	PYTHONPATH=tools $(BIN)/python -m manual.site build/site
+
+# The parts of the manual that are made from the program: the pages on commands, the machine's table and drawing.
+generate: $(VENV)/dev.stamp
+	PYTHONPATH=.:tools $(BIN)/python -m manual
 
 # What a turn and a chunk cost; rewrites the table in docs/performance.md.
 bench: $(VENV)/dev.stamp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import os
 import shlex
 import subprocess
@@ -141,13 +142,22 @@ def named_trio_agent(words: Sequence[str]) -> None:
     assert set(options) <= known | {"--help"}, f"{sorted(set(options) - known)} of {' '.join(words)}"
 
 
+def _first_command(line: str) -> list[str]:
+    """The words of a line up to a pipe or a redirection."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|<>")
+    lexer.whitespace_split = True
+    words = list(itertools.takewhile(lambda word: not set(word) <= set("|<>"), lexer))
+    assert words, line
+    return words
+
+
 def check_shell_line(line: str) -> None:
     """Hold a line of an `sh` block against Makefile and program.
 
     Raises:
         AssertionError: nobody knows whether it is right; the manual should show only what is checked.
     """
-    words = shlex.split(line)
+    words = _first_command(line)
     if words[0] == "export":
         assert all("=" in word for word in words[1:]), line
     elif words[0] == "make":

@@ -9,8 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+FOLDERS = (DOCS, DOCS / "reference")
 PAGES = tuple(
-    sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")])
+    sorted(
+        [
+            *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+            *(page for folder in FOLDERS for page in folder.glob("*.md")),
+        ]
+    )
 )
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)

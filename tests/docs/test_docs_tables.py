@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from doc_pages import DOCS, PAGES, ROOT, anchors_of, code_words, links_of, prose_of, table
+from doc_pages import DOCS, FOLDERS, PAGES, ROOT, anchors_of, code_words, links_of, prose_of, table
 
 from trio_agent.config.describe import keys
 from trio_agent.config.schema import Config
@@ -172,9 +172,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_is_on_the_map() -> None:
-    """The index links to all pages of the manual."""
-    linked = {link.partition("#")[0] for link in links_of(DOCS / "index.md")}
-    assert {page.name for page in DOCS.glob("*.md")} - {"index.md"} <= linked
+    """The index links to all pages of the manual, and that of a folder to all pages in it."""
+    for folder in FOLDERS:
+        linked = {link.partition("#")[0] for link in links_of(folder / "index.md")}
+        assert {page.name for page in folder.glob("*.md")} - {"index.md"} <= linked, folder
 
 
 def test_every_example_is_shown() -> None:

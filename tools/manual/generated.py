@@ -1,0 +1,58 @@
+"""All that is made from the program, by path: what each file should be now, given what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from manual import commands
+from manual.machine_svg import as_svg
+from manual.marked import redrawn
+from trio_agent.statemachine import diagram
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DOCS: Final = ROOT / "docs"
+REFERENCE: Final = DOCS / "reference"
+
+PARTS: Final[Mapping[Path, Mapping[str, Callable[[], str]]]] = {
+    DOCS / "machine.md": {"table": diagram.as_table},
+    REFERENCE / "index.md": {"commands": commands.listed, "variables": commands.variables},
+}
+"""Pages that people write, with parts that are made."""
+
+
+def wanted() -> dict[Path, str]:
+    """Each file with the text that it should have.
+
+    Raises:
+        ValueError: a page lacks the markers of a part, or the drawing has no place for what the machine has.
+    """
+    found = {path: redrawn(path.read_text(encoding="utf-8"), parts) for path, parts in PARTS.items()}
+    found[DOCS / "machine.svg"] = as_svg()
+    return found | {REFERENCE / f"{name}.md": page for name, page in commands.pages().items()}
+
+
+def left_over(files: Mapping[Path, str]) -> list[Path]:
+    """Pages of commands that are no more."""
+    return sorted(set(REFERENCE.glob("*.md")) - set(files))
+
+
+def stale() -> list[Path]:
+    """The files that are not what they should be, or should not be."""
+    files = wanted()
+    changed = [
+        path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    return sorted([*changed, *left_over(files)])
+
+
+def write() -> list[Path]:
+    """Make all files what they should be; returns those that were changed."""
+    files, changed = wanted(), stale()
+    for path in changed:
+        if path in files:
+            path.write_text(files[path], encoding="utf-8")
+        else:
+            path.unlink()
+    return changed
