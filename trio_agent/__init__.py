@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Agent", "AgentError", "Record", "__version__", "open_agent", "serve"]
+
+# A library that nobody told where to log must not write to its host's standard error.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "Agent": "trio_agent.agent",

@@ -36,7 +36,7 @@ Refused = Callable[..., str]
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
     """Runs a `serve` of this process that must not serve; returns what it says. Its log goes nowhere."""
-    monkeypatch.setattr("trio_agent.cli.serve.log_to_stderr", lambda level: None)
+    monkeypatch.setattr("trio_agent.cli.serve.log_to_stderr", lambda level, form: None)
 
     def refused(config: Any, *args: str, **env: str) -> str:
         given = ["serve", "--config", str(write_config(tmp_path, config)), "--port", "0", *args]
@@ -203,7 +203,7 @@ def test_variables_flags_and_the_synonym(tmp_path: Path) -> None:
 
 
 def test_logs_hold_a_line_a_turn_and_no_secret(tmp_path: Path) -> None:
-    """One line with id, model, outcome and usage; neither keys nor what was said."""
+    """JSON in every line; one with id, model, outcome and usage; neither keys nor what was said."""
     with serving(tmp_path, REPLAY) as server:
         turn_id = server.say("a-private-word", stream=True).headers["x-turn-id"]
         server.client.get("/v1/models", headers={"authorization": "Bearer wrong-key-of-a-stranger"})
@@ -211,9 +211,10 @@ def test_logs_hold_a_line_a_turn_and_no_secret(tmp_path: Path) -> None:
         server.signal()
         assert server.end() == 0
         log = server.log.read_text()
-    (line,) = [line for line in log.splitlines() if turn_id in line]
-    assert "outcome=completed" in line
-    assert "model=demo" in line
+    entries = [json.loads(line) for line in log.splitlines()]
+    (turn,) = [each for each in entries if each.get("turn_id") == turn_id]
+    assert (turn["event"], turn["model"], turn["outcome"]) == ("turn", "demo", "completed")
+    assert turn["usage"]["output_tokens"] > 0
     assert not any(secret in log for secret in (KEY, "a-private-word", "wrong-key-of-a-stranger"))
 
 

@@ -158,7 +158,10 @@ def check_shell_line(line: str) -> None:
         AssertionError: nobody knows whether it is right; the manual should show only what is checked.
     """
     words = _first_command(line)
-    if words[0] == "export":
+    _, piped, rest = line.partition(" | trio-agent ")
+    if piped:
+        check_trio_agent(_first_command(rest))
+    elif words[0] == "export":
         assert all("=" in word for word in words[1:]), line
     elif words[0] == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

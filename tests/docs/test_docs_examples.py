@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from support.serving import Served
 import trio_agent.testing
 from trio_agent.agent import open_agent
 from trio_agent.config.problems import ConfigError
+from trio_agent.observing.log import fields_of
 from trio_agent.providers.modules import module_at
+from trio_agent.store.contract import StateAt, TurnRow
 
 EXAMPLES = DOCS / "examples"
 MARKED = [block for block in all_blocks("python", "json", "toml") if block.mark and block.mark[0] == "file"]
@@ -49,10 +52,49 @@ def test_the_sdk_program_answers_the_models_call(tmp_path: Path, server: Served)
 
 def test_the_logs_line_is_as_shown(server: Served) -> None:
     """The line of a turn in the manual is the one that the server writes."""
-    (sample,) = [block.text for block in all_blocks("text") if block.text.startswith("turn id=")]
-    turn_id = server.say("Hi").headers["x-turn-id"]
-    (line,) = [line for line in server.log.read_text().splitlines() if f"id={turn_id} " in line]
-    assert matches(sample, line[line.index("turn id=") :]), line
+    (sample,) = [block.text for block in all_blocks("json") if '"event": "turn"' in block.text]
+    body = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+    server.chat(body, {"x-session-id": "my-session"})
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    found = next(line for line in lines if line.get("session_id") == "my-session")
+    expected = json.loads(sample)
+    # A server without a key has no name for its callers.
+    assert {"key_id": "server", **found}.keys() == expected.keys()
+    same = expected.keys() - {"ts", "turn_id", "key_id", "states", "duration", "time_to_first_content"}
+    assert {name: found[name] for name in same} == {name: expected[name] for name in same}
+    assert [each["state"] for each in found["states"]] == [each["state"] for each in expected["states"]]
+
+
+def test_every_field_of_the_log_is_explained() -> None:
+    """The table has each field of the sample, and of a turn with a cost and an error."""
+    page = (
+        (DOCS / "observability.md")
+        .read_text(encoding="utf-8")
+        .partition("## The log")[2]
+        .partition("\n## ")[0]
+    )
+    explained = set(
+        re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in page.splitlines() if "|" in line))
+    )
+    row = TurnRow(
+        id="turn_1",
+        face="chat",
+        model="m",
+        created_at=1.0,
+        owner="server",
+        session_id="s",
+        provider="p",
+        served_model="m",
+        reason="stop",
+        committed_by="end",
+        states=(StateAt("streaming", 1.0),),
+        cost_usd=Decimal(1),
+        error={"code": "upstream_error"},
+    )
+    assert (
+        fields_of(row, ()).keys() | {"ts", "level", "logger", "worker", "event", "message", "exception"}
+        == explained
+    )
 
 
 async def test_the_plug_in_keeps_the_provider_contract() -> None:

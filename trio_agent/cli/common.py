@@ -7,16 +7,19 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import click
 
 from trio_agent.config.load import Draft, load_draft
 from trio_agent.config.problems import ConfigProblem
+from trio_agent.observing.formats import JsonFormatter, TextFormatter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = ("debug", "info", "warning", "error")
+LogFormat: TypeAlias = Literal["auto", "text", "json"]
+FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
 
 
 def config_option(function: F) -> F:
@@ -59,11 +62,42 @@ def read_draft(path: Path | None) -> Draft:
     return Draft(None, (problem,))
 
 
-def log_to_stderr(level: str) -> None:
-    """Send the program's log to standard error, one line an entry."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+def log_to_stderr(level: str, form: LogFormat = "text", *, worker: str | None = None) -> None:
+    """Send the program's log to standard error, one line an entry.
+
+    Args:
+        form: `text` for people, `json` for programs; `auto` is text on a terminal, else JSON.
+        worker: names this process among those that serve together.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    if writes_json(form):
+        handler.setFormatter(JsonFormatter(worker=worker))
+    else:
+        handler.setFormatter(TextFormatter(colour=_has_colours(), worker=worker))
+    logging.basicConfig(handlers=[handler], level=level.upper())
+    logging.captureWarnings(True)
     # Their chatter repeats what the turn's own line says.
     for noisy in ("httpx", "hypercorn", "quart"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def writes_json(form: LogFormat) -> bool:
+    """Whether the log is JSON, in this form and with this standard error."""
+    return form == "json" or (form == "auto" and not sys.stderr.isatty())
+
+
+def _has_colours() -> bool:
+    """Whether standard error is a terminal that shows them, to somebody who wants to see them."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and sys.stderr.isatty()
+
+
+def tell(form: LogFormat, text: str) -> None:
+    """Say on standard error what is said whatever the log's level is, in the form of the log."""
+    if not writes_json(form):
+        click.echo(text, err=True)
+        return
+    said = logging.getLogger("trio_agent.serve")
+    record = said.makeRecord(said.name, logging.INFO, "", 0, text, (), None)
+    for handler in logging.getLogger().handlers:
+        handler.handle(record)

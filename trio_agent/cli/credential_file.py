@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
+from trio_agent.private_files import FileLock
 from trio_agent.providers.credentials import FILE_NAME, CredentialsError, read_credentials
-from trio_agent.store.files import FileLock
 
 _PRIVATE: Final = 0o600
 _LOCK_LIMIT_S: Final = 10.0

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Final
 import click
 import trio
 
-from trio_agent.cli.common import LEVELS, config_option, log_to_stderr, record_option
+from trio_agent.cli.common import (
+    FORMATS,
+    LEVELS,
+    LogFormat,
+    config_option,
+    log_to_stderr,
+    record_option,
+    tell,
+)
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.options import ServeOptions
 
@@ -51,6 +59,15 @@ Examples:
     envvar="TRIO_AGENT_LOG_LEVEL",
     show_envvar=True,
 )
+@click.option(
+    "--log-format",
+    default="auto",
+    show_default=True,
+    type=click.Choice(FORMATS),
+    envvar="TRIO_AGENT_LOG_FORMAT",
+    show_envvar=True,
+    help="auto is text on a terminal, and one JSON object a line elsewhere.",
+)
 @record_option
 def serve(
     face: str | None,
@@ -59,6 +76,7 @@ def serve(
     port: int,
     api_key: str | None,
     log_level: str,
+    log_format: LogFormat,
     record: Path | None,
 ) -> None:
     """Serve turns over HTTP until interrupted.
@@ -69,13 +87,14 @@ def serve(
     del face  # a synonym: every face is served on the one port
     if api_key == "":
         raise click.UsageError("--api-key is empty; leave it out to serve this machine without a key")
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format)
     options = ServeOptions(
         config=None if config_path is None else str(config_path.absolute()),
         bind=bind,
         port=port,
         api_key=api_key,
         log_level=log_level,
+        log_format=log_format,
         record=None if record is None else str(record.absolute()),
     )
     trio.run(_serve, options)
@@ -99,12 +118,14 @@ async def _serve(options: ServeOptions) -> None:
         from trio_agent.cli.serving import serve_config
 
         async with open_plain_nursery() as nursery:
-            nursery.start_soon(_watch, signals, ending, nursery.cancel_scope)
+            nursery.start_soon(_watch, options, signals, ending, nursery.cancel_scope)
             await serve_config(options, shutdown=ending.shutdown, on_serving=ending.begin)
             nursery.cancel_scope.cancel()
 
 
-async def _watch(signals: AsyncIterator[int], ending: _Ending, scope: trio.CancelScope) -> None:
+async def _watch(
+    options: ServeOptions, signals: AsyncIterator[int], ending: _Ending, scope: trio.CancelScope
+) -> None:
     """The first signal asks for an orderly end, the second for an end; so does the first one of a boot."""
     async for _ in signals:
         if ending.agent is None or ending.shutdown.is_set():
@@ -112,5 +133,5 @@ async def _watch(signals: AsyncIterator[int], ending: _Ending, scope: trio.Cance
                 ending.agent.end_as("shutdown")
             scope.cancel()
             return
-        click.echo("trio-agent is shutting down; a second signal ends it at once", err=True)
+        tell(options.log_format, "trio-agent is shutting down; a second signal ends it at once")
         ending.shutdown.set()

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import click
 import trio
 
 from trio_agent.agent import Agent, open_agent
 from trio_agent.cli.claiming import announce, claimed, state_of
-from trio_agent.cli.common import read_draft
+from trio_agent.cli.common import read_draft, tell
 from trio_agent.config.binding import check_binding
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigProblem
@@ -68,7 +67,7 @@ async def serve_config(
                 )
                 on_serving(agent)
                 for address in bound:
-                    _announce(address, len(agent.models()))
+                    _announce(options, address, len(agent.models()))
 
 
 async def _listen(
@@ -104,7 +103,7 @@ def _closing(listeners: list[trio.SocketListener]) -> Iterator[None]:
             listener.socket.close()
 
 
-def _announce(address: tuple[str, int], models: int) -> None:
+def _announce(options: ServeOptions, address: tuple[str, int], models: int) -> None:
     host, port = address
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"trio-agent serves {models} models on http://{shown}:{port}", err=True)
+    tell(options.log_format, f"trio-agent serves {models} models on http://{shown}:{port}")

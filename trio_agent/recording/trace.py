@@ -261,7 +261,9 @@ def _turn(row: TurnRow) -> dict[str, Any]:
     turn = fields_of(row, _ROW_ONLY)
     turn["states"] = [each.state for each in row.states]
     if row.tools:
-        turn["tools"] = [{key: each[key] for key in each if key != "seconds"} for each in row.tools]
+        turn["tools"] = [
+            {key: each[key] for key in each if key not in ("at", "seconds")} for each in row.tools
+        ]
     return turn
 
 

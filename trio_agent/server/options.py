@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 
@@ -16,6 +18,7 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
     port: int = 9099
     api_key: str | None = None
     log_level: str = "info"
+    log_format: Literal["auto", "text", "json"] = "auto"
     record: str | None = None
 
     def __repr__(self) -> str:

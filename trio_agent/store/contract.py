@@ -33,7 +33,7 @@ class TurnRow(Struct, frozen=True, kw_only=True):
 
     `owner` is the key that made the turn ("" on a server without keys). `model` is the name that the
     caller used; `provider` and `served_model` are what really served it. `tools` lists the server-side
-    tools that ran.
+    tools that ran: `name`, `tool_call_id`, `at` (when it began), `seconds` (for which it ran), `failed`.
     """
 
     id: str

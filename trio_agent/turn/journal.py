@@ -104,8 +104,16 @@ class Journal:
         self._call_started = self._world.now()
 
     def note_tool(self, name: str, call_id: str, seconds: float, *, failed: bool) -> None:
+        """Note a server-side tool that has ended just now, after it ran for `seconds`."""
+        at = self._world.now() - seconds
         self._tools.append(
-            {"name": name, "tool_call_id": call_id, "seconds": round(seconds, 6), "failed": failed}
+            {
+                "name": name,
+                "tool_call_id": call_id,
+                "at": round(at, 6),
+                "seconds": round(seconds, 6),
+                "failed": failed,
+            }
         )
 
     def record_call(self, effect: fx.RecordCall) -> None:
