@@ -87,6 +87,7 @@ class Agent:
         self.prices: Mapping[str, Price | None] = house.prices
         self.store: Store = house.store
         self.world: World = house.world
+        self.workspace = house.workspace
         self.peers: Peers = peers or Alone()
         server = house.config.server
         lifetime = server.session_wait + server.turn_timeout + LOG_MARGIN_SECONDS
@@ -297,6 +298,7 @@ async def open_agent(
     record: Record | str | os.PathLike[str] | None = None,
     observers: Sequence[TurnObserver] = (),
     peers: Peers | None = None,
+    workspace: str | None = None,
 ) -> AsyncIterator[Agent]:
     """Boot an agent, and close it when the block is left.
 
@@ -310,6 +312,7 @@ async def open_agent(
         record: a folder that every turn is recorded to, one file each; a `Record` says more about it.
         observers: hear of every turn that begins or ends, beside the log.
         peers: the processes that serve the same clients beside this one.
+        workspace: the name of a database of its own in the home, in place of the home's one.
 
     Raises:
         ConfigError: with every problem that was found.
@@ -323,7 +326,9 @@ async def open_agent(
         draft = parse_draft(config, env)
     where = None if home is None else Path(home)
     async with (
-        boot(draft, home=where, env=env, world=world or RealWorld(), tools=tools) as house,
+        boot(
+            draft, home=where, env=env, world=world or RealWorld(), tools=tools, workspace=workspace
+        ) as house,
         open_plain_nursery() as nursery,
     ):
         providers = [mounted.provider for mounted in house.providers.values()]

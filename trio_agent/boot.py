@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from trio_agent.accounting.prices import PriceBook
-from trio_agent.config.home import ensure_home, resolve_home
+from trio_agent.config.home import database_path, ensure_home, resolve_home
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError, ConfigProblem, KeyPath, quote, render_path
 from trio_agent.config.schema import Config, StoreConfig
@@ -31,8 +31,6 @@ from trio_agent.world import World
 
 logger = logging.getLogger("trio_agent.provider")
 
-DATABASE = "store.sqlite3"
-
 
 class House(Struct, frozen=True):
     """What a booted agent stands on. `prices` holds every model's, by its full name."""
@@ -44,6 +42,7 @@ class House(Struct, frozen=True):
     tools: ToolBox
     store: Store
     world: World
+    workspace: str | None = None
 
 
 @asynccontextmanager
@@ -56,6 +55,7 @@ async def boot(
     tools: Sequence[Callable[..., Any]] = (),
     mounts: Mapping[str, Mount] | None = None,
     store: Store | None = None,
+    workspace: str | None = None,
 ) -> AsyncIterator[House]:
     """Load the tools, boot the providers and open the store; close them again at the end.
 
@@ -67,6 +67,7 @@ async def boot(
         mounts: for entries of the configuration's providers, by id, in place of their modules.
         store: in place of the configured one. Then a home is looked into only where one is given; else
             credentials are in `env` alone.
+        workspace: has a database of its own in the home, unless `store` is given.
 
     Raises:
         ConfigError: with every problem that was found, the draft's own first.
@@ -100,10 +101,11 @@ async def boot(
         directory = booted.directory()
         problems += _check_routes(draft, config, booted.providers, directory)
         if store is None:
-            store = await _open_store(draft, config, where, world, resources, problems)
+            store = await _open_store(draft, config, where, workspace, world, resources, problems)
         if problems or store is None:
             raise ConfigError(problems)
-        yield House(config, booted.providers, directory, _prices(config, directory, world), box, store, world)
+        prices = _prices(config, directory, world)
+        yield House(config, booted.providers, directory, prices, box, store, world, workspace)
 
 
 def _prices(config: Config, directory: ModelDirectory, world: World) -> dict[str, Price | None]:
@@ -131,6 +133,7 @@ async def _open_store(
     draft: Draft,
     config: Config,
     home: Path | None,
+    workspace: str | None,
     world: World,
     resources: AsyncExitStack,
     problems: list[ConfigProblem],
@@ -138,7 +141,15 @@ async def _open_store(
     """The store; `None` where it cannot be opened, or where a problem hides which one is meant."""
     if draft.lacks("store") or (config.store.path is None and home is None):
         return None
-    path = config.store.path or (home or Path()) / DATABASE
+    try:
+        path = database_path(home or Path(), workspace)
+    except ConfigError as error:
+        problems += error.problems
+        return None
+    if config.store.path is not None and workspace is not None:
+        problems.append(_two_databases(workspace))
+        return None
+    path = config.store.path or path
     try:
         return await resources.enter_async_context(
             open_store(path, instance_id=world.new_id("inst_"), now=world.now, limits=limits_of(config.store))
@@ -147,6 +158,16 @@ async def _open_store(
         remedy = "mend that, or name another file in store.url, as sqlite:///absolute/path"
         problems.append(ConfigProblem("store_unusable", "store.url", str(error), remedy=remedy))
         return None
+
+
+def _two_databases(workspace: str) -> ConfigProblem:
+    return ConfigProblem(
+        "config_invalid_value",
+        "store.url",
+        f"the workspace {quote(workspace)} has a database of its own in the home, and this names another one",
+        "one of the two",
+        remedy="leave out store.url, or --workspace (TRIO_AGENT_WORKSPACE)",
+    )
 
 
 def limits_of(config: StoreConfig) -> Limits:

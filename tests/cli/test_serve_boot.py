@@ -18,6 +18,8 @@ from click.testing import CliRunner
 from support.serving import KEY, command, environment, run_command, serving, write_config
 
 from trio_agent.cli import main
+from trio_agent.server.options import ServeOptions
+from trio_agent.server.state_file import read_state
 
 REPLAY = {"providers": {"replay": {}}}
 
@@ -151,6 +153,19 @@ def test_a_configuration_that_cannot_serve(refused: Refused, config: Any, place:
     assert refused(config).startswith(f"{place}: ")
 
 
+def test_a_workspace_that_cannot_be(refused: Refused, tmp_path: Path) -> None:
+    """A name that leads out of the home, and a second database, are problems beside the others."""
+    config: Any = {"providers": {"nope": {}}}
+    text = refused(config, "--workspace", "../a")
+    assert '--workspace: "../a" cannot be the name of a workspace [config_invalid_value]' in text
+    assert "[config_invalid_provider_module]" in text
+    config["store"] = {"url": f"sqlite://{tmp_path}/other.db"}
+    text = refused(config, TRIO_AGENT_WORKSPACE="a")
+    assert text.index("[config_invalid_provider_module]") < text.index("store.url: ")
+    assert not (tmp_path / "other.db").exists()
+    assert not (tmp_path / "home" / "workspaces").exists()
+
+
 def test_no_configuration(tmp_path: Path) -> None:
     """There is no implicit file; the message says how to give one."""
     ended = run_command("serve", home=tmp_path / "home")
@@ -200,6 +215,27 @@ def test_variables_flags_and_the_synonym(tmp_path: Path) -> None:
         assert server.say().status_code == 200
         assert server.client.get("/v1/models", headers={"authorization": "Bearer x"}).status_code == 401
         assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+def test_what_the_state_file_says(tmp_path: Path) -> None:
+    """All that the server is and was told, for this user alone, while it runs; afterwards it is gone."""
+    with serving(tmp_path, REPLAY, "--workspace", "team-a") as server:
+        path = server.home / "state" / "serve.json"
+        state = read_state(path)
+        assert state is not None
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert (state.pid, state.host, state.port) == (server.process.pid, "127.0.0.1", server.port)
+        config = str(tmp_path / "host_config.json")
+        assert state.options == ServeOptions(config=config, port=0, api_key=KEY, workspace="team-a")
+        assert (state.config, state.workspace, state.api_key) == (config, "team-a", KEY)
+        assert state.models == state.providers["replay"] > 1
+        assert 0 <= time.time() - state.started_at < 60
+        assert server.health()["workspace"] == "team-a"
+        assert (server.home / "workspaces" / "team-a" / "store.sqlite3").exists()
+        assert not (server.home / "store.sqlite3").exists()
+        server.signal()
+        assert server.end() == 0
+        assert not path.exists()
 
 
 def test_logs_hold_a_line_a_turn_and_no_secret(tmp_path: Path) -> None:

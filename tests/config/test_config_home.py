@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_agent.config.home import ensure_home, resolve_home
+from trio_agent.config.home import database_path, ensure_home, resolve_home
 from trio_agent.config.problems import ConfigError, ConfigProblem
 
 
@@ -110,3 +110,21 @@ def test_another_users_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_folder_that_cannot_be_made_is_told() -> None:
     """The system's own reason is in the message."""
     assert "/proc/trio-agent" in refused(Path("/proc/trio-agent/home")).message
+
+
+@pytest.mark.parametrize("name", ["a", "0", "team-a", "a" * 63])
+def test_a_workspace_has_a_database_of_its_own(name: str) -> None:
+    """In a folder by its name; without a workspace it is the home's own."""
+    assert database_path(Path("/h"), name) == Path(f"/h/workspaces/{name}/store.sqlite3")
+    assert database_path(Path("/h")) == Path("/h/store.sqlite3")
+
+
+@pytest.mark.parametrize("name", ["", "-a", "A", "a/b", "..", "a.b", "a" * 64, "a\n", "é", "a\0"])
+def test_what_cannot_name_a_workspace(name: str) -> None:
+    """Nothing that leads elsewhere, or that two file systems would see differently."""
+    with pytest.raises(ConfigError) as caught:
+        database_path(Path("/h"), name)
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.path) == ("config_invalid_value", "--workspace")
+    assert problem.expected
+    assert problem.remedy

@@ -68,6 +68,7 @@ def state_of(
         cwd=str(Path.cwd()),
         version=__version__,
         config=options.config,
+        workspace=options.workspace,
         providers={mounted.id: len(mounted.models) for mounted in agent.providers.values()},
         models=len(agent.models()),
         api_key=api_key,

@@ -47,6 +47,18 @@ def record_option(function: F) -> F:
     )(function)
 
 
+def workspace_option(function: F) -> F:
+    """`--workspace SLUG`, or the variable; `database_path` says what may be one."""
+    return click.option(
+        "--workspace",
+        "workspace",
+        metavar="SLUG",
+        envvar="TRIO_AGENT_WORKSPACE",
+        show_envvar=True,
+        help="A database of its own in the home, by this name.",
+    )(function)
+
+
 def read_draft(path: Path | None) -> Draft:
     """The same with its problems, for a command that goes on to look for more."""
     if path is not None:

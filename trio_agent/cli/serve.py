@@ -18,6 +18,7 @@ from trio_agent.cli.common import (
     log_to_stderr,
     record_option,
     tell,
+    workspace_option,
 )
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.options import ServeOptions
@@ -69,6 +70,7 @@ Examples:
     help="auto is text on a terminal, and one JSON object a line elsewhere.",
 )
 @record_option
+@workspace_option
 def serve(
     face: str | None,
     config_path: Path | None,
@@ -78,6 +80,7 @@ def serve(
     log_level: str,
     log_format: LogFormat,
     record: Path | None,
+    workspace: str | None,
 ) -> None:
     """Serve turns over HTTP until interrupted.
 
@@ -96,6 +99,7 @@ def serve(
         log_level=log_level,
         log_format=log_format,
         record=None if record is None else str(record.absolute()),
+        workspace=workspace,
     )
     trio.run(_serve, options)
 

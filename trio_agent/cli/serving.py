@@ -57,6 +57,7 @@ async def serve_config(
                 open_agent(
                     draft.with_problems(problems),
                     record=None if options.record is None else Record(options.record, secrets=secrets),
+                    workspace=options.workspace,
                 ) as agent,
                 open_plain_nursery() as nursery,
             ):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from .problems import ConfigError, ConfigProblem
+from .problems import ConfigError, ConfigProblem, quote
 
 _VARIABLE = "TRIO_AGENT_HOME"
+_DATABASE = "store.sqlite3"
+_WORKSPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def resolve_home(env: Mapping[str, str]) -> Path:
@@ -62,6 +65,23 @@ def ensure_home(home: Path) -> Path:
             f"{home} cannot be made ready: {why}", f"set {_VARIABLE} to a folder that you can write to"
         ) from None
     return home
+
+
+def database_path(home: Path, workspace: str | None = None) -> Path:
+    """Where the embedded database of a workspace lies in the home, or the one without a workspace.
+
+    Raises:
+        ConfigError: `config_invalid_value`, where that is no name of a workspace.
+    """
+    if workspace is None:
+        return home / _DATABASE
+    if not _WORKSPACE.fullmatch(workspace):
+        message = f"{quote(workspace)} cannot be the name of a workspace"
+        expected = "1 to 63 small letters, digits and `-`, a letter or a digit first"
+        remedy = "give another name with --workspace (TRIO_AGENT_WORKSPACE)"
+        problem = ConfigProblem("config_invalid_value", "--workspace", message, expected, remedy=remedy)
+        raise ConfigError([problem])
+    return home / "workspaces" / workspace / _DATABASE
 
 
 def _unusable(message: str, remedy: str) -> ConfigError:

@@ -27,6 +27,7 @@ async def detailed(agent: Agent) -> bytes:
     return msgspec.json.encode(
         {
             "status": "draining" if agent.draining else store["status"],
+            "workspace": agent.workspace,
             "active_turns": agent.active_turns,
             "parked_turns": parked,
             "providers": {

@@ -20,6 +20,7 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
     record: str | None = None
+    workspace: str | None = None
 
     def __repr__(self) -> str:
         return f"ServeOptions(config={self.config!r}, bind={self.bind!r}, port={self.port}, …)"
