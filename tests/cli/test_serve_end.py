@@ -12,10 +12,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from support.serving import Served, events, run_command, script, serving, until
+from support.chat_socket import STALL, Caller
+from support.serving import events, run_command, script, serving, until
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-STALL = script({"text": "a"}, {"stall": True})
 GONE = ("cancelled", "shutdown")
 
 
@@ -26,42 +26,6 @@ def outcomes(home: Path) -> Counter[tuple[str, str | None]]:
         return Counter(database.execute("SELECT outcome, reason FROM turns").fetchall())
     finally:
         database.close()
-
-
-class Caller:
-    """One request on a socket of its own, read when the test says so."""
-
-    def __init__(self, server: Served, text: str, *, stream: bool = True, model: str = "demo") -> None:
-        body = json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": text}]})
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.socket.settimeout(15)
-        self.socket.connect(("127.0.0.1", server.port))
-        self.socket.sendall(
-            f"POST /v1/chat/completions HTTP/1.0\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
-            f"authorization: Bearer {server.key}\r\n\r\n{body}".encode()
-        )
-        self.received = b""
-
-    def close(self) -> None:
-        self.socket.close()
-
-    def until(self, text: bytes) -> None:
-        while text not in self.received:
-            data = self.socket.recv(65536)
-            assert data, self.received
-            self.received += data
-
-    def rest(self) -> str:
-        """Everything to the end of the connection, without the head."""
-        while data := self.socket.recv(65536):
-            self.received += data
-        self.close()
-        return self.received.partition(b"\r\n\r\n")[2].decode()
-
-    @property
-    def status(self) -> int:
-        return int(self.received.split(b" ", 2)[1])
 
 
 def config(grace: float, **replay: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from trio_agent.server.claim import (
     ClaimError,
     Held,
     Unclaimed,
+    clear_away,
     lock_path,
     look,
     state_path,
@@ -55,6 +56,11 @@ def state(**fields: Any) -> ServerState:
     return ServerState(**{**about, **fields})
 
 
+def serving(found: ServerState | None) -> Held:
+    """What is seen of this process once it has announced itself."""
+    return Held(this_process(), found, url="http://127.0.0.1:9099")
+
+
 @contextmanager
 def claimed(home: Path) -> Iterator[Claim]:
     claim = take_claim_now(home)
@@ -75,10 +81,10 @@ async def test_a_claim_from_its_begin_to_its_end(home: Path) -> None:
     with claimed(home) as claim:
         assert look(home) == Held(this_process(), None)
         await claim.announce(state())
-        assert look(home) == Held(this_process(), state())
+        assert look(home) == serving(state())
         await claim.update(reload=Reloaded(at=1.0, ok=False, problems=("no",)), models=3)
         assert claim.state == state(reload=Reloaded(at=1.0, ok=False, problems=("no",)), models=3)
-        assert look(home) == Held(this_process(), claim.state)
+        assert look(home) == serving(claim.state)
         modes = {path.name: mode(path) for path in (home / "state").iterdir()}
         assert modes == {"serve.json": 0o600, "serve.lock": 0o600}
         assert mode(home / "state") == 0o700
@@ -141,7 +147,10 @@ async def test_what_a_killed_server_left(home: Path) -> None:
     assert look(home) == Unclaimed(state(pid=2**22 - 1))
     with claimed(home):
         assert look(home) == Held(this_process(), None)
+        assert not clear_away(home)
     assert read_state(state_path(home)) is not None, "it is not the second one's to remove"
+    assert clear_away(home)
+    assert look(home) == Unclaimed()
 
 
 async def test_a_state_file_that_is_not_ours_any_more_stays(home: Path) -> None:
@@ -153,7 +162,7 @@ async def test_a_state_file_that_is_not_ours_any_more_stays(home: Path) -> None:
         with claimed(home) as second:
             await second.announce(state(started_at=1_800_000_000.0))
             first.release()
-            assert look(home) == Held(this_process(), state(started_at=1_800_000_000.0))
+            assert look(home) == serving(state(started_at=1_800_000_000.0))
 
 
 @pytest.mark.parametrize("gone", ["file", "folder"])
@@ -164,12 +173,12 @@ async def test_a_state_that_was_deleted_while_it_serves(
     with claimed(home) as claim:
         await claim.announce(state())
         state_path(home).unlink()
-        assert look(home) == Held(this_process(), None)
+        assert look(home) == serving(None)
         if gone == "folder":
             shutil.rmtree(home)
         await claim.update(models=2)
         if gone == "file":
-            assert look(home) == Held(this_process(), state(models=2))
+            assert look(home) == serving(state(models=2))
         else:
             assert look(home) == Unclaimed()
             assert "the state file is out of date" in caplog.text
@@ -199,7 +208,7 @@ async def test_a_state_file_that_says_nothing(home: Path, text: bytes) -> None:
     with claimed(home) as claim:
         assert look(home) == Held(this_process(), None, found.trouble)
         await claim.announce(state())
-        assert look(home) == Held(this_process(), state())
+        assert look(home) == serving(state())
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "link"])
@@ -257,7 +266,7 @@ async def test_a_full_disk(
             patch.setattr(private_files.os, "fsync", full)
             await claim.update(models=9)
         assert "No space left" in caplog.text
-        assert look(home) == Held(this_process(), state())
+        assert look(home) == serving(state())
         assert [path.name for path in (home / "state").glob("*.new")] == []
 
 

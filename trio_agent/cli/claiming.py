@@ -18,6 +18,7 @@ from trio_agent.config.schema import ServerConfig
 from trio_agent.server.claim import Claim, ClaimError, take_claim
 from trio_agent.server.options import ServeOptions
 from trio_agent.server.state_file import ServerState
+from trio_agent.world import World
 
 END_MARGIN: Final = 2.0
 """Seconds that an orderly end takes at most beside `server.shutdown_grace`."""
@@ -49,6 +50,12 @@ async def announce(claim: Claim, state: ServerState) -> None:
         await claim.announce(state)
     except ClaimError as error:
         raise ConfigError([error.problem]) from None
+
+
+async def note_end(claim: Claim, shutdown: trio.Event, world: World) -> None:
+    """Write into the state file that the server is about to end, when it is."""
+    await shutdown.wait()
+    await claim.update(stopping_at=world.now())
 
 
 def state_of(

@@ -20,6 +20,7 @@ from trio_agent.cli.common import (
     tell,
     workspace_option,
 )
+from trio_agent.cli.serve_group import ServeGroup, refuse_options
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.options import ServeOptions
 
@@ -33,8 +34,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES)
-@click.argument("face", required=False, type=click.Choice(["chat-completions"]))
+@click.group(cls=ServeGroup, invoke_without_command=True, epilog=_EXAMPLES)
 @config_option
 @click.option("--bind", default="127.0.0.1", show_default=True, envvar="TRIO_AGENT_BIND", show_envvar=True)
 @click.option(
@@ -71,8 +71,9 @@ Examples:
 )
 @record_option
 @workspace_option
+@click.pass_context
 def serve(
-    face: str | None,
+    context: click.Context,
     config_path: Path | None,
     bind: str,
     port: int,
@@ -86,8 +87,12 @@ def serve(
 
     The first SIGTERM or SIGINT lets running turns finish (server.shutdown_grace); a second one ends them
     at once. `serve chat-completions` is the same as `serve`.
+
+    The commands below look after the server that runs under this home (TRIO_AGENT_HOME).
     """
-    del face  # a synonym: every face is served on the one port
+    if context.invoked_subcommand is not None:
+        refuse_options(context)
+        return
     if api_key == "":
         raise click.UsageError("--api-key is empty; leave it out to serve this machine without a key")
     log_to_stderr(log_level, log_format)

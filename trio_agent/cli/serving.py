@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from trio_agent.agent import Agent, open_agent
-from trio_agent.cli.claiming import announce, claimed, state_of
+from trio_agent.cli.claiming import announce, claimed, note_end, state_of
 from trio_agent.cli.common import read_draft, tell
 from trio_agent.config.binding import check_binding
 from trio_agent.config.load import Draft
@@ -63,6 +63,7 @@ async def serve_config(
             ):
                 if claim is not None:
                     await announce(claim, state_of(agent, options, listeners, key))
+                    nursery.start_soon(note_end, claim, shutdown, agent.world)
                 bound = await nursery.start(
                     partial(serve_on, agent, listeners, api_key=key, shutdown=shutdown)
                 )

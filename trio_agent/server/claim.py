@@ -36,13 +36,14 @@ logger = logging.getLogger("trio_agent.server")
 class Held(Struct, frozen=True):
     """What can be told of the server that holds a home.
 
-    `holder` is `None` while it is not known, or is not a process that this one could see. `state` is its own
-    state, and never that of an earlier one; `trouble` says why there is none, if there is a reason.
+    `holder` is `None` for the moment until it is known. `state` is its own, and never that of an earlier one;
+    `trouble` says why there is none, if there is a reason. `url` is where it serves, once it does.
     """
 
     holder: ProcessName | None
     state: ServerState | None
     trouble: str = ""
+    url: str = ""
 
 
 class Unclaimed(Struct, frozen=True):
@@ -78,17 +79,29 @@ def look(home: Path) -> Held | Unclaimed:
         state, trouble = None, str(error)
     if not held:
         return Unclaimed(state, trouble)
-    holder = _holder(home)
-    if state is not None and (holder is None or state.pid != holder.pid):
-        state = None
-    return Held(holder, state, trouble)
-
-
-def _holder(home: Path) -> ProcessName | None:
     try:
-        return msgspec.json.decode(read_note(lock_path(home)), type=ProcessName)
+        note = msgspec.json.decode(read_note(lock_path(home)), type=_Note)
     except (OSError, msgspec.MsgspecError):
-        return None
+        return Held(None, None, trouble)
+    if state is not None and state.pid != note.process.pid:
+        state = None
+    return Held(note.process, state, trouble, note.url)
+
+
+def clear_away(home: Path) -> bool:
+    """Remove the state file of a server that has ended; says whether there is none now. Raises OSError."""
+    lock = FileLock(lock_path(home))
+    try:
+        return lock.acquire(0) and remove_state(state_path(home))
+    finally:
+        lock.close()
+
+
+class _Note(Struct, frozen=True):
+    """What the holder writes into the lock's file: it tells who it is even if the state file was deleted."""
+
+    process: ProcessName
+    url: str = ""
 
 
 class Claim:
@@ -116,8 +129,10 @@ class Claim:
             ClaimError: it cannot be written.
         """
         path = state_path(self.home)
+        note = _Note(this_process(), address(state))
         try:
             await trio.to_thread.run_sync(write_state, path, state)
+            self._lock.note(msgspec.json.encode(note))
         except OSError as error:
             raise ClaimError(_unusable(error, path)) from None
         self._state = state
@@ -172,7 +187,7 @@ def take_claim_now(home: Path, timeout: float = CLAIM_TIMEOUT) -> Claim:
         if not lock.acquire(timeout):
             lock.close()
             raise _taken(home)
-        lock.note(msgspec.json.encode(this_process()))
+        lock.note(msgspec.json.encode(_Note(this_process())))
         if state_path(home).is_dir():
             raise IsADirectoryError(21, "Is a directory", str(state_path(home)))
     except OSError as error:
@@ -189,10 +204,10 @@ def _make_folder(folder: Path) -> None:
 
 def _taken(home: Path) -> ClaimError:
     found = look(home)
-    state = found.state if isinstance(found, Held) else None
     holder = found.holder if isinstance(found, Held) else None
     who = "" if holder is None else f", process {holder.pid}"
-    where = " (it is starting or ending)" if state is None else f", on {address(state)}"
+    url = found.url if isinstance(found, Held) else ""
+    where = f", on {url}" if url else " (it is starting or ending)"
     return ClaimError(
         ConfigProblem(
             "home_in_use",
@@ -226,6 +241,7 @@ __all__ = [
     "Held",
     "Unclaimed",
     "address",
+    "clear_away",
     "lock_path",
     "look",
     "state_path",
