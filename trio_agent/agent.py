@@ -31,6 +31,7 @@ from trio_agent.nursery import open_plain_nursery
 from trio_agent.observing.log import TurnLog
 from trio_agent.peers import Alone, Peers
 from trio_agent.planning import Planner
+from trio_agent.present import PresentTurns
 from trio_agent.providers.contract import Options
 from trio_agent.providers.directory import ModelRef
 from trio_agent.recording.header import Premises
@@ -96,6 +97,7 @@ class Agent:
         self._running = RunningTurns(
             self.logs, house.world.now, nursery, owed or OwedOutcomes(house.store, None), observer
         )
+        self.present = PresentTurns(self._running.present, self.peers)
         self._contexts = contexts
         providers = {mounted.id: mounted.provider for mounted in house.providers.values()}
         planner = Planner(

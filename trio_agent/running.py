@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 import trio
@@ -11,6 +11,7 @@ import trio
 from trio_agent.admission import Admitted
 from trio_agent.event_log import EventLogs, KeptSink, LiveLog, LogKeeper
 from trio_agent.nursery import open_plain_nursery
+from trio_agent.present import PresentTurn
 from trio_agent.statemachine.events import Begin, CancelReason, Resume
 from trio_agent.store.contract import TurnRow
 from trio_agent.store.owed_outcomes import OwedOutcomes
@@ -141,6 +142,11 @@ class RunningTurns:
         async with trio.open_nursery() as nursery:
             for driver in tuple(self._drivers):
                 nursery.start_soon(driver.stop, reason)
+
+    def present(self, turn_ids: Collection[str]) -> list[PresentTurn]:
+        """Those of these turns that run here, as they stand."""
+        found = [driver.journal.present for driver in self._drivers if driver.turn.spec.turn_id in turn_ids]
+        return [PresentTurn(*each) for each in found if each is not None]
 
     def end_as(self, reason: CancelReason) -> None:
         """Say what a cancellation from outside means from now on."""

@@ -128,6 +128,17 @@ async def test_the_newest_turns_come_first_in_pages(any_store: Any) -> None:
         ({"model": "big"}, ["t2"]),
         ({"after": "t3"}, ["t2", "t1"]),
         ({"after": "unknown"}, []),
+        ({"before": "t2"}, ["t4", "t3"]),
+        ({"before": "t1", "limit": 2}, ["t3", "t2"]),
+        ({"before": "t1", "limit": 0}, []),
+        ({"before": "t4"}, []),
+        ({"before": "unknown"}, []),
+        ({"before": "t1", "after": "t4"}, ["t3", "t2"]),
+        ({"before": "t1", "outcome": "completed", "limit": 1}, ["t3"]),
+        ({"outcome": "completed", "owner": "key_1", "session_id": "s", "model": "auto"}, ["t1"]),
+        ({"outcome": "completed", "owner": "", "model": "auto"}, ["t4"]),
+        ({"session_id": ""}, []),
+        ({"session_id": "s\0"}, []),
         ({"outcome": "nonsense"}, []),
     ],
 )
@@ -142,6 +153,28 @@ async def test_turns_can_be_filtered(any_store: Any, filters: dict[str, str], fo
     for row in rows:
         await any_store.close_turn(row, [])
     assert [row.id for row in await any_store.list_turns(**filters)] == found
+
+
+async def test_turns_that_begin_meanwhile_move_no_page(any_store: Store) -> None:
+    """A reader who pages through the list meets each turn once; later ones are before the first page."""
+    for number in range(4):
+        await any_store.open_turn(turn(f"t{number}", created_at=EPOCH + number))
+    first = await any_store.list_turns(limit=2)
+    await any_store.open_turn(turn("t9", created_at=EPOCH + 9))
+    second = await any_store.list_turns(limit=2, after=first[-1].id)
+    later = await any_store.list_turns(limit=2, before=first[0].id)
+    assert [[row.id for row in page] for page in (later, first, second)] == [
+        ["t9"], ["t3", "t2"], ["t1", "t0"],
+    ]  # fmt: skip
+
+
+async def test_the_calls_of_several_turns_come_together(any_store: Store) -> None:
+    """In the order of the turns that are asked for, each once; unknown ones have none."""
+    await any_store.close_turn(full_turn("a"), [call("a", 1), call("a", 2)])
+    await any_store.close_turn(full_turn("b"), [call("b", 1)])
+    found = await any_store.list_calls("b", "nobody", "a", "b")
+    assert [(each.turn_id, each.number) for each in found] == [("b", 1), ("a", 1), ("a", 2)]
+    assert await any_store.list_calls() == []
 
 
 async def test_turns_are_counted_by_outcome(any_store: Store) -> None:

@@ -35,6 +35,7 @@ from trio_agent.server.bodies import BodyBudget, check_encoding
 from trio_agent.server.limits import HttpLimits
 from trio_agent.server.listen import open_listeners, serve_asgi
 from trio_agent.server.state_routes import add_state_routes
+from trio_agent.server.turn_routes import add_turn_routes
 from trio_agent.store.contract import StoreError
 
 Respond = Callable[[Agent, Incoming, Send], Awaitable[None]]
@@ -135,6 +136,7 @@ def create_app(agent: Agent, *, api_key: str | None = None) -> TurnApp:
         return await refused(AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS))
 
     add_state_routes(app, agent, caller=caller, read=read)
+    add_turn_routes(app, agent, caller=caller)
     guard_access(app, keyless=api_key is None, origins=server.cors_origins)
     return app
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
 from msgspec import Struct
 
@@ -18,6 +18,12 @@ from trio_agent.store.kept import Keeping, KeptStore
 
 class StoreError(Exception):
     """The store could not do what was asked. The message says what to do and is fit for a client."""
+
+
+TurnOutcome: TypeAlias = Literal[
+    "running", "completed", "failed", "cancelled", "rejected", "parked", "abandoned"
+]
+TURN_OUTCOMES: Final[tuple[TurnOutcome, ...]] = get_args(TurnOutcome)
 
 
 class StateAt(Struct, frozen=True):
@@ -177,10 +183,30 @@ class Store(TurnStore, KeptStore, AuditStore, Protocol):
     async def sweep(self, now: float) -> None:
         """Forget what is past its time, and close the turns of processes that died; called hourly."""
 
-    async def list_turns(self, *, limit: int = 100) -> list[TurnRow]:
-        """The newest turns first."""
+    async def list_turns(
+        self,
+        *,
+        limit: int = 100,
+        owner: str | None = None,
+        session_id: str | None = None,
+        outcome: str | None = None,
+        model: str | None = None,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> list[TurnRow]:
+        """A page of turns, the newest first, at most `limit`. Turns that begin meanwhile move none of it.
 
-    async def list_calls(self, turn_id: str) -> list[CallRow]: ...
+        Filters that are not `None` must all match.
+
+        Args:
+            model: the name that callers used.
+            after: the id of the last turn of the page before.
+            before: the id of the first turn of the page behind: gives the turns that began just after it.
+                An unknown id gives an empty page, here and above.
+        """
+
+    async def list_calls(self, *turn_ids: str) -> list[CallRow]:
+        """The model calls of these turns, in the order of the turns; of one turn, as they were made."""
 
     async def count_turns(self, outcome: str) -> int:
         """How many turns have this outcome now."""

@@ -159,29 +159,37 @@ class MemoryStore(MemoryKept, MemoryAudit):
         return self.turns.get(turn_id)
 
     async def list_turns(
-        self, *, limit: int = 100, after: str | None = None, **filters: str | None
+        self,
+        *,
+        limit: int = 100,
+        owner: str | None = None,
+        session_id: str | None = None,
+        outcome: str | None = None,
+        model: str | None = None,
+        after: str | None = None,
+        before: str | None = None,
     ) -> list[TurnRow]:
-        """The newest turns first, at most `limit`.
-
-        Args:
-            after: the id of the last turn of the page before; an unknown one gives an empty page.
-            filters: `owner`, `session_id`, `outcome` and `model`; those that are not `None` must all match.
-        """
         await self._io("list_turns")
+        filters = {"owner": owner, "session_id": session_id, "outcome": outcome, "model": model}
         wanted = {name: value for name, value in filters.items() if value is not None}
         rows = [
             row
-            for row in self.turns.values()
+            for row in sorted(self.turns.values(), key=_age, reverse=True)
             if all(getattr(row, name) == value for name, value in wanted.items())
         ]
+        for cursor in {after, before} - {None}:
+            if cursor not in self.turns:
+                return []
         if after is not None:
-            last = self.turns.get(after)
-            rows = [] if last is None else [row for row in rows if _age(row) < _age(last)]
-        return sorted(rows, key=_age, reverse=True)[: max(0, limit)]
+            rows = [row for row in rows if _age(row) < _age(self.turns[after])]
+        if before is not None:
+            rows = [row for row in rows if _age(row) > _age(self.turns[before])]
+            return rows[max(0, len(rows) - limit) :] if limit > 0 else []
+        return rows[: max(0, limit)]
 
-    async def list_calls(self, turn_id: str) -> list[CallRow]:
+    async def list_calls(self, *turn_ids: str) -> list[CallRow]:
         await self._io("list_calls")
-        return list(self.calls.get(turn_id, ()))
+        return [call for turn_id in dict.fromkeys(turn_ids) for call in self.calls.get(turn_id, ())]
 
     async def count_turns(self, outcome: str) -> int:
         await self._io("count_turns")

@@ -72,6 +72,23 @@ def to_json(value: Any) -> str:
         raise StoreError(f"A value cannot be stored as JSON: {error}. Nothing was written.") from error
 
 
+def list_of(ids: Iterable[str]) -> str:
+    """Ids as one parameter for `json_each`, each once, in order.
+
+    What can be no id is left out: SQLite would cut it at the NUL and find another one's row.
+    """
+    return to_json([item for item in dict.fromkeys(ids) if can_be_id(item)])
+
+
+def can_be_id(text: str) -> bool:
+    """Whether a text can be the id of a row: it has no NUL in it, and no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
 def _object_to_json(value: dict[str, Any] | None) -> str | None:
     return None if value is None else to_json(value)
 

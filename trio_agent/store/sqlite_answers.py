@@ -10,7 +10,8 @@ from trio_agent.store import forgetting
 from trio_agent.store.kept import AnswerRow, ItemDirection, ItemRow, MissingAnswer, Order, check_size
 from trio_agent.store.kept_rows import ANSWERS, ITEMS, NO_BODY
 from trio_agent.store.limits import CHAIN_MAX
-from trio_agent.store.sqlite_part import SqlitePart, can_be_id, list_of
+from trio_agent.store.rows import can_be_id, list_of
+from trio_agent.store.sqlite_part import SqlitePart
 
 _CHAIN_IDS = f"""
     WITH RECURSIVE chain (id, previous_id, depth) AS (

@@ -9,8 +9,9 @@ import msgspec
 from trio_agent.store import forgetting
 from trio_agent.store.kept import Claim, ConversationEntry, ConversationRow, check_size
 from trio_agent.store.kept_rows import CONVERSATIONS
+from trio_agent.store.rows import can_be_id
 from trio_agent.store.sqlite_keeping import add_entry, release, remove_entry
-from trio_agent.store.sqlite_part import SqlitePart, can_be_id
+from trio_agent.store.sqlite_part import SqlitePart
 
 _GET = f"SELECT {CONVERSATIONS.columns}, used_at, instance FROM conversations WHERE id = ? AND owner = ?"  # noqa: S608 -- constants
 

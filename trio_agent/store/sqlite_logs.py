@@ -13,8 +13,9 @@ from trio_agent.store.contract import StoreError
 from trio_agent.store.kept import KeyRow, LogEntry, LogRow
 from trio_agent.store.kept_rows import ENTRIES, KEYS, LOGS
 from trio_agent.store.limits import KEYS_KEPT_S
+from trio_agent.store.rows import can_be_id
 from trio_agent.store.sqlite_keeping import add_to_log, forget_key
-from trio_agent.store.sqlite_part import SqlitePart, can_be_id
+from trio_agent.store.sqlite_part import SqlitePart
 
 LOOK_AFTER_OTHERS_S: Final = 5.0
 """How often, at most, a reader of a log that another process writes looks whether that one is alive."""

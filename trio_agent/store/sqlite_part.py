@@ -9,12 +9,12 @@ from typing import Any, Final, Literal, TypeVar
 
 import trio
 
-from trio_agent.store import rows
 from trio_agent.store.bounds import Bounds
 from trio_agent.store.contract import StoreError
 from trio_agent.store.instance import Instance
 from trio_agent.store.limits import TOUCH_S, Limits
 from trio_agent.store.readers import Readers
+from trio_agent.store.rows import list_of
 from trio_agent.store.writer import Writer
 
 Work = Callable[[sqlite3.Connection], object]
@@ -86,20 +86,3 @@ class SqlitePart:
         now = self._time_of_use()
         with contextlib.suppress(StoreError), trio.move_on_after(_TOUCH_WAIT_S):
             await self._writer.submit(lambda db: db.execute(sql, (now, ids, owner)))
-
-
-def list_of(ids: Iterable[str]) -> str:
-    """Ids as one parameter for `json_each`, each once, in order.
-
-    What can be no id is left out: SQLite would cut it at the NUL and find another one's row.
-    """
-    return rows.to_json([item for item in dict.fromkeys(ids) if can_be_id(item)])
-
-
-def can_be_id(text: str) -> bool:
-    """Whether a text can be the id of a row: it has no NUL in it, and no half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text

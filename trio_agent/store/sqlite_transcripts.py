@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from trio_agent.store.kept import TranscriptNode, check_size
 from trio_agent.store.kept_rows import NO_MESSAGES, NODES
-from trio_agent.store.sqlite_part import SqlitePart, can_be_id, list_of
+from trio_agent.store.rows import can_be_id, list_of
+from trio_agent.store.sqlite_part import SqlitePart
 
 _Query: TypeAlias = Callable[[sqlite3.Connection], list[tuple[Any, ...]]]
 

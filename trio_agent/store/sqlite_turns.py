@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
-from trio_agent.store import rows
+from trio_agent.store import queries, rows
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, TurnRow
 from trio_agent.store.kept import Keeping
+from trio_agent.store.rows import list_of
 from trio_agent.store.sqlite_keeping import KeptWriting, Phase
-from trio_agent.store.sqlite_part import SqlitePart, Work, list_of
+from trio_agent.store.sqlite_part import SqlitePart, Work
 
 _ROWS_PER_SWEEP: Final = 200
 
@@ -183,8 +185,7 @@ class SqliteTurns(SqlitePart):
         return [rows.reasoning_of(values) for values in found]
 
     async def get_turn(self, turn_id: str) -> TurnRow | None:
-        found = await self._select(f"SELECT {rows.TURN_COLUMNS} FROM turns WHERE id = ?", (turn_id,))  # noqa: S608 -- constants
-        return rows.turn_of(found[0]) if found else None
+        return await self._readers.read(lambda db: queries.get_turn(db, turn_id))
 
     async def count_turns(self, outcome: str) -> int:
         """How many turns have this outcome now."""
@@ -200,35 +201,24 @@ class SqliteTurns(SqlitePart):
         outcome: str | None = None,
         model: str | None = None,
         after: str | None = None,
+        before: str | None = None,
     ) -> list[TurnRow]:
-        """The newest turns first, at most `limit`.
-
-        Filters that are not `None` must all match. `after` is the id of the last turn of the page
-        before; an unknown one gives an empty page.
-        """
-        filters = {"owner": owner, "session_id": session_id, "outcome": outcome, "model": model}
-        wanted = {column: value for column, value in filters.items() if value is not None}
-        terms = [f"{column} = ?" for column in wanted]
-        if owner:
-            terms.append("owner <> ''")  # So that the partial index can serve.
-        values: list[Any] = list(wanted.values())
-        if after is not None:
-            terms.append("(created_at, id) < (SELECT created_at, id FROM turns WHERE id = ?)")
-            values.append(after)
-        where = f"WHERE {' AND '.join(terms)}" if terms else ""
-        found = await self._select(
-            f"SELECT {rows.TURN_COLUMNS} FROM turns {where} ORDER BY created_at DESC, id DESC LIMIT ?",  # noqa: S608 -- constants
-            (*values, max(0, limit)),
+        """A page of turns, the newest first."""
+        query = partial(
+            queries.list_turns,
+            limit=limit,
+            owner=owner,
+            session_id=session_id,
+            outcome=outcome,
+            model=model,
+            after=after,
+            before=before,
         )
-        return [rows.turn_of(values) for values in found]
+        return await self._readers.read(query)
 
-    async def list_calls(self, turn_id: str) -> list[CallRow]:
-        """The model calls of a turn in the order in which they were written."""
-        found = await self._select(
-            f"SELECT {rows.CALL_COLUMNS} FROM calls WHERE turn_id = ? ORDER BY number, rowid",  # noqa: S608 -- constants
-            (turn_id,),
-        )
-        return [rows.call_of(values) for values in found]
+    async def list_calls(self, *turn_ids: str) -> list[CallRow]:
+        """The model calls of turns, those of each in the order in which they were written."""
+        return await self._readers.read(lambda db: queries.list_calls(db, turn_ids))
 
     def _kept(self, keeping: Keeping | None, phase: Phase) -> KeptWriting | None:
         if keeping is None:

@@ -90,6 +90,26 @@ class Journal:
             )
         return row, tuple(self._calls)
 
+    @property
+    def present(self) -> tuple[TurnRow, tuple[CallRow, ...]] | None:
+        """The turn as it stands, with its model calls that are not in the store yet; `None` at its end."""
+        if self.row.outcome != "running":
+            return None
+        total, candidate = self._turn.total, self._turn.candidate
+        row = msgspec.structs.replace(
+            self.row,
+            state=self._stood.value,
+            committed_by=self._turn.committed_by,
+            states=tuple(self._states),
+            tools=tuple(self._tools),
+            provider=candidate.provider,
+            served_model=candidate.model,
+            usage=total.usage,
+            usage_source=total.usage_source,
+            cost_usd=total.cost_usd,
+        )
+        return row, tuple(self._calls)
+
     def note(self, text: str) -> None:
         """Note something in the turn's record, once."""
         if text not in self.row.notes:

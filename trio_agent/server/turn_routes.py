@@ -1,0 +1,32 @@
+"""The routes to the records of turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quart import Response, request
+
+from trio_agent.agent import Agent
+from trio_agent.faces import turns
+from trio_agent.server.asgi import TurnApp
+
+
+def add_turn_routes(app: TurnApp, agent: Agent, *, caller: Callable[[], str]) -> None:
+    """Add them to the application.
+
+    Args:
+        caller: the owner that the running request's key stands for; raises AgentError.
+    """
+
+    @app.get("/v1/turns")
+    async def list_turns() -> Response:
+        owner = caller()
+        return _json(await turns.listing(agent, owner, turns.query_of(request.args.items(multi=True))))
+
+    @app.get("/v1/turns/<turn_id>")
+    async def one_turn(turn_id: str) -> Response:
+        return _json(await turns.one(agent, caller(), turn_id))
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, 200, content_type="application/json")
