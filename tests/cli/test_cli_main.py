@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from manual.commands import walk
 
 from trio_agent import cli
 from trio_agent.cli import COMMANDS, main
@@ -21,6 +23,11 @@ from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.errors import AgentError
 
 ROOT = Path(__file__).parents[2]
+LEAVES = {each.command_path: not isinstance(each.command, click.Group) for each in walk()}
+OPTIONS = {
+    each.command_path: [name for option in each.command.params for name in option.opts] for each in walk()
+}
+PATHS = list(LEAVES)
 
 
 def invoke(*args: str) -> Result:
@@ -63,20 +70,46 @@ def test_every_command_has_help(name: str) -> None:
     assert result.stdout.startswith(f"Usage: trio-agent {name}")
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["serve", "run", "models", "config check", "provider validate", "replay", "machine"],
-)
+@pytest.mark.parametrize("command", PATHS)
 def test_every_command_has_examples(command: str) -> None:
     """Its help ends with some, each on a line of its own, with options that the command has."""
-    shown = invoke(*command.split(), "--help").stdout
+    shown = invoke(*command.split()[1:], "-h").stdout
     usage, _, examples = shown.partition("Examples:\n")
-    lines = examples.strip().splitlines()
-    assert len(lines) >= 2
+    lines = [line.strip() for line in examples.strip().splitlines()]
+    assert lines
     for line in lines:
-        assert line.strip().startswith(f"trio-agent {command}")
-        for option in re.findall(r"(?<=\s)--[a-z-]+", line):
-            assert option in usage
+        assert line.startswith(f"{command} ") or line == command
+    if not LEAVES[command]:
+        return
+    for option in re.findall(r"(?<=\s)--[a-z-]+", " ".join(lines)):
+        assert option in usage
+
+
+@pytest.mark.parametrize("command", [path for path, is_leaf in LEAVES.items() if not is_leaf])
+def test_a_slip_in_a_command_suggests_the_nearest(command: str) -> None:
+    """At every level: a letter too many is wrong usage, told with what was meant."""
+    result = invoke(*command.split()[1:], "--help")
+    name = re.findall(r"^  ([a-z-]+)  +\S", result.stdout.partition("Commands:")[2], re.MULTILINE)[-1]
+    slip = invoke(*command.split()[1:], f"{name}x")
+    assert slip.exit_code == 2
+    assert f"'{name}'" in slip.stderr
+
+
+@pytest.mark.parametrize("command", [path for path in PATHS if "--json" in OPTIONS[path]])
+def test_a_slip_in_an_option_suggests_the_nearest(command: str) -> None:
+    """The same for options; with `--json` the failure is an object on standard output, too."""
+    result = invoke(*command.split()[1:], "--json", "--jsen")
+    assert result.exit_code == 2
+    assert "'--json'" in result.stderr
+    error = json.loads(result.stdout)["error"]
+    assert error["code"] == "wrong_usage"
+    assert "--jsen" in error["message"]
+
+
+def test_what_stands_behind_two_dashes_is_no_option() -> None:
+    """A prompt that is `--json` asks for no JSON."""
+    result = invoke("run", "--modle", "x", "--", "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
 
 
 def test_the_version_is_the_packages() -> None:

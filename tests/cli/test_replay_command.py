@@ -245,7 +245,7 @@ def test_the_servers_tools_run_when_asked(tmp_path: Path, run: Run, monkeypatch:
 
 def test_progress_is_for_terminals(folder: Path) -> None:
     """A terminal sees what is under way, in colours; a pipe sees neither."""
-    env = environment(folder)
+    env = {**environment(folder, TERM="xterm"), "NO_COLOR": ""}
     leader, follower = pty.openpty()
     done = subprocess.run(
         command("replay", str(folder)), env=env, stdout=follower, stderr=follower, check=False, timeout=30

@@ -95,7 +95,6 @@ def test_the_provider_block_wins(run: Run) -> None:
         (["--model", "bad-request"], "[context_length_exceeded]", ""),
         (["--model", "cut"], "[upstream_error]", "This breaks off"),
         (["--model", "cut", "--no-stream"], "[upstream_error]", ""),
-        (["--model", "cut", "--json"], "[upstream_error]", ""),
         (["--model", "dmeo"], "[unknown_model]", ""),
         (["--role", "poet"], "[unknown_role]", ""),
     ],
@@ -106,6 +105,14 @@ def test_a_turn_that_fails_is_exit_code_1(run: Run, args: list[str], code: str, 
     assert (result.exit_code, result.stdout.strip()) == (1, out)
     assert code in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_failure_is_json_too(run: Run) -> None:
+    """A program reads code and message on standard output, a person on standard error."""
+    result = run("run", "Hello", "--model", "cut", "--json")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"]) == (1, "upstream_error")
+    assert result.stderr == f"{error['message']} [upstream_error]\n"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import click
 from doc_pages import ROOT, Block
+from manual.commands import root
 from support.installed import installed
 from support.serving import environment
 
@@ -38,7 +39,7 @@ def environment_of_commands(home: Path) -> dict[str, str]:
     """No vendor's keys, this interpreter's programs before all others, UTF-8 whatever the machine says."""
     env = {name: value for name, value in environment(home).items() if not name.endswith("_AUTH_TOKEN")}
     site = home / "site"
-    env["PYTHONPATH"] = str(site if site.exists() else installed(site))
+    env["PYTHONPATH"] = f"{site if site.exists() else installed(site)}{os.pathsep}{ROOT}"
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     return {**env, "PYTHONUTF8": "1"}
 
@@ -130,7 +131,7 @@ def named_trio_agent(words: Sequence[str]) -> None:
         AssertionError: the same, for an option.
     """
     command: click.Command = main
-    context = click.Context(main, info_name="trio-agent")
+    context = root()
     options = [word.partition("=")[0] for word in words if word.startswith("-")]
     for word in (word for word in words if not word.startswith("-")):
         if isinstance(command, click.Group):

@@ -14,9 +14,14 @@ PROGRAM = "trio-agent"
 HEAD = "<!-- Made by `make generate` from the command itself. -->"
 
 
+def root() -> click.Context:
+    """The context of the program itself, with the settings that it has when it runs."""
+    return click.Context(main, info_name=PROGRAM, **main.context_settings)
+
+
 def walk(command: click.Command = main, context: click.Context | None = None) -> Iterator[click.Context]:
     """The context of a command and of every one below it, in the order of their lists."""
-    context = context or click.Context(command, info_name=PROGRAM)
+    context = context or root()
     yield context
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
@@ -27,7 +32,7 @@ def walk(command: click.Command = main, context: click.Context | None = None) ->
 
 def pages() -> Mapping[str, str]:
     """The page of each command, by the name of the command."""
-    group = click.Context(main, info_name=PROGRAM)
+    group = root()
     return {name: _page(main.get_command(group, name), name, group) for name in COMMANDS}
 
 
@@ -71,11 +76,13 @@ def _of(context: click.Context) -> Iterator[str]:
     if options := _options(context):
         rows = (_row(option) for option in options)
         yield "\n".join(["| option | default | variable | means |", "|---|---|---|---|", *rows])
+    below: set[str] = set()
     if isinstance(context.command, click.Group):
         names = context.command.list_commands(context)
+        below = {each.command.epilog or "" for each in [*walk(context.command, context)][1:]}
         yield "Below it: " + ", ".join(f"[`{name}`](#{_anchor(context, name)})" for name in names) + "."
     examples = _examples(context.command.epilog or "")
-    if examples:
+    if examples and context.command.epilog not in below:
         yield f"```sh\n{examples}\n```"
 
 

@@ -1,23 +1,19 @@
-"""The command `trio-agent`: imports the one sub-command that is called and turns failures into exit codes.
-
-Exit codes: 0 fine, 1 the thing asked for failed, 2 wrong usage or wrong configuration, 130 interrupted.
-"""
+"""The command `trio-agent`: imports the one sub-command that is called, and makes failures exit codes."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from trio_agent import __version__
-from trio_agent.config.problems import ConfigError, render_problems
-from trio_agent.errors import AgentError
+from trio_agent.cli.terminal import wants_colours
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: Final[Mapping[str, str]] = {
     "serve": "Serve turns over HTTP.",
@@ -28,8 +24,12 @@ COMMANDS: Final[Mapping[str, str]] = {
     "config": "Check a configuration.",
     "replay": "Replay recorded turns, and compare.",
     "machine": "Print the turn's state machine.",
+    "completion": "Print a shell's completion script.",
 }
 """Each command with its line of help. The command `x` is the object `x` in the module `trio_agent.cli.x`."""
+
+
+_AS_JSON: Final = f"{__name__}.as_json"
 
 
 class LazyGroup(click.Group):
@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             ctx.fail(f"there is no command {name!r}{_near(name)}")
         return super().resolve_command(ctx, args)
 
@@ -58,52 +58,29 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What may follow. Click's own would import every command for its line of help."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=COMMANDS[name]) for name in names), *options]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_AS_JSON] = "--json" in takewhile(lambda word: word != "--", args)
+        if not wants_colours():
+            ctx.color = False
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (ConfigError, AgentError, BrokenPipeError, KeyboardInterrupt, BaseExceptionGroup) as error:
-            ctx.exit(exit_code_of(error))
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # noqa: BLE001 - told, or raised
+            from trio_agent.cli.failures import exit_code_of
 
-
-def exit_code_of(error: BaseException) -> int:
-    """Tell a failure on standard error and return the exit code. What it does not know, it raises.
-
-    A nursery wraps what fails inside it in exception groups, and several tasks may fail at once: an
-    interrupt then counts before all else, and every configuration problem is told.
-    """
-    leaves = list(_leaves(error))
-    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
-        click.echo(err=True)
-        return 130
-    for leaf in leaves:
-        if isinstance(leaf, (click.exceptions.Exit, click.ClickException, click.Abort)):
-            raise leaf
-        if not isinstance(leaf, (ConfigError, AgentError, BrokenPipeError)):
-            raise error
-    problems = [problem for leaf in leaves if isinstance(leaf, ConfigError) for problem in leaf.problems]
-    if problems:
-        click.echo(render_problems(problems), err=True)
-        return 2
-    for leaf in leaves:
-        if isinstance(leaf, AgentError):
-            click.echo(f"{leaf.message} [{leaf.shown_code}]", err=True)
-    if any(isinstance(leaf, BrokenPipeError) for leaf in leaves):
-        _drop_output()
-    return 1
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
-def _drop_output() -> None:
-    """Nobody reads standard output any more; without this the interpreter's last flush would complain."""
-    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as devnull:
-        os.dup2(devnull.fileno(), sys.stdout.fileno())
+            ctx.exit(exit_code_of(error, as_json=ctx.meta[_AS_JSON]))
 
 
 def _near(name: str) -> str:
@@ -113,7 +90,15 @@ def _near(name: str) -> str:
     return f"; did you mean {found[0]!r}?" if found else f"; there are {', '.join(COMMANDS)}"
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_EXAMPLES: Final = """\b
+Examples:
+  trio-agent serve --config host_config.json
+  trio-agent run --config host_config.json "Why is the sky blue?"
+  trio-agent COMMAND --help
+"""
+
+
+@click.group(cls=LazyGroup, epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="trio-agent", message="%(prog)s %(version)s")
 def main() -> None:
     """A self-hosted LLM agent server: every turn is one nursery and one explicit state machine."""

@@ -24,7 +24,7 @@ Examples:
 """
 
 
-@click.group()
+@click.group(epilog=_EXAMPLES)
 def config() -> None:
     """Work with a configuration file."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -10,10 +11,11 @@ import click
 import msgspec
 import trio
 
-from trio_agent.agent import open_agent
 from trio_agent.cli.common import config_option, log_to_stderr, read_draft
+from trio_agent.cli.progress import Progress, progress
+from trio_agent.cli.terminal import columns_of, in_columns
+from trio_agent.cli.waiting import waiting
 from trio_agent.config.load import Draft
-from trio_agent.faces.models import entry
 
 _HEAD = ("model", "provider", "context", "input $/M", "output $/M", "tier", "capabilities")
 
@@ -27,7 +29,7 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.argument("action", required=False, type=click.Choice(["list"]))
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, for programs.")
 def models(action: str | None, config_path: Path | None, as_json: bool) -> None:
     """List the models that each provider serves, with limits, prices and capabilities.
 
@@ -35,18 +37,20 @@ def models(action: str | None, config_path: Path | None, as_json: bool) -> None:
     """
     del action  # a synonym
     log_to_stderr("warning")
-    entries = trio.run(_entries, read_draft(config_path))
+    with progress() as line:
+        entries = trio.run(_entries, read_draft(config_path), line)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(entries), indent=2).decode())
         return
     rows = [_HEAD, *(_row(each) for each in entries)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo(in_columns(rows, columns_of(sys.stdout)))
 
 
-async def _entries(config: Draft) -> list[dict[str, Any]]:
-    async with open_agent(config) as agent:
+async def _entries(config: Draft, line: Progress) -> list[dict[str, Any]]:
+    from trio_agent.agent import open_agent  # takes most of the start, and help can do without
+    from trio_agent.faces.models import entry
+
+    async with waiting(line, "asking the providers for their models"), open_agent(config) as agent:
         return [entry(agent, ref) for ref in agent.models()]
 
 

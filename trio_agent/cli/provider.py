@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,8 @@ import click
 import msgspec
 import trio
 
+from trio_agent.cli.progress import progress
+from trio_agent.cli.waiting import waiting
 from trio_agent.config.home import resolve_home
 from trio_agent.providers.conformance import Finding, check_provider
 from trio_agent.providers.contract import Mount
@@ -33,7 +34,7 @@ Examples:
 """
 
 
-@click.group()
+@click.group(epilog=_EXAMPLES)
 def provider() -> None:
     """Work on provider plug-ins."""
 
@@ -42,7 +43,9 @@ def provider() -> None:
 @click.argument("name_or_path")
 @click.option("--config", default="{}", metavar="JSON", help="The provider's configuration, a JSON object.")
 @click.option("--model", help="The model to call; by default the first that the provider lists.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object: whether all is well, and the findings."
+)
 @click.pass_context
 def validate(
     context: click.Context, name_or_path: str, config: str, model: str | None, as_json: bool
@@ -59,15 +62,21 @@ def validate(
     credentials = _open_credentials()
     try:
         with _find(name_or_path) as mount:
-            findings = trio.run(
-                partial(check_provider, mount, settings, model=model, credentials=credentials)
-            )
+            findings = trio.run(_check, name_or_path, mount, settings, model, credentials)
     except ProviderModuleError as error:
         if error.missing:
             raise click.UsageError(f"{error.message}\n{error.remedy}") from None
         findings = [Finding("import", "failed", error.message, error.remedy)]
     click.echo(_as_json(findings) if as_json else _as_text(findings))
     context.exit(1 if any(finding.status == "failed" for finding in findings) else 0)
+
+
+async def _check(
+    name: str, mount: Mount, config: Mapping[str, Any], model: str | None, credentials: Credentials
+) -> list[Finding]:
+    with progress() as line:
+        async with waiting(line, f"checking {name}"):
+            return await check_provider(mount, config, model=model, credentials=credentials)
 
 
 def _parse_config(text: str) -> Mapping[str, Any]:

@@ -9,14 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
-from trio_agent.cli.replay_fork import fork_options, is_fork, run_fork
-from trio_agent.replay import Player, render_timeline
-from trio_agent.replay.files import Checked, NoRecordingsError, check, find_recordings
+from trio_agent.cli.fork_options import fork_options, is_fork
+from trio_agent.cli.progress import progress
+
+if TYPE_CHECKING:
+    from trio_agent.replay import Player
+    from trio_agent.replay.files import Checked
 
 _WORDS: Final = {
     "ok": ("ok", "green"),
@@ -75,6 +78,11 @@ def replay(
         raise click.UsageError(
             "a fork changes no recording and shows no timeline: leave --update and --show out"
         )
+    # Takes most of the start, and help can do without.
+    from trio_agent.cli.replay_fork import run_fork
+    from trio_agent.replay import Player
+    from trio_agent.replay.files import NoRecordingsError, find_recordings
+
     try:
         files = find_recordings(paths)
     except NoRecordingsError as error:
@@ -106,16 +114,14 @@ def replay(
 
 def _check_all(files: Sequence[Path], player: Player, *, update: bool) -> Iterator[Checked]:
     """Replay file by file; a terminal shows which one is under way."""
-    shown = sys.stderr.isatty()
-    for number, path in enumerate(files, 1):
-        if shown:
-            click.echo(f"\r\033[K{number}/{len(files)} {path.name[:60]}", nl=False, err=True)
-        try:
+    from trio_agent.replay.files import check
+
+    with progress() as line:
+        for number, path in enumerate(files, 1):
+            line.say(f"{number}/{len(files)} {path.name}")
             checked = check(player, path, update=update)
-        finally:
-            if shown:
-                click.echo("\r\033[K", nl=False, err=True)
-        yield checked
+            line.clear()
+            yield checked
 
 
 def _print(checked: Checked, *, show: bool) -> None:
@@ -123,6 +129,8 @@ def _print(checked: Checked, *, show: bool) -> None:
     # Click leaves the colours out where nobody would see them.
     click.echo(f"{click.style(word, fg=colour)}{' ' * max(0, 7 - len(word))}  {checked.path}")
     if show and checked.replayed is not None:
+        from trio_agent.replay import render_timeline
+
         click.echo(_indented(render_timeline(checked.replayed)))
     if checked.report:
         click.echo(_indented(checked.report))

@@ -4,77 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 import msgspec
-from click.core import ParameterSource
 
-from trio_agent.cli.common import config_option, read_draft
+from trio_agent.cli.common import read_draft
+from trio_agent.cli.terminal import in_columns
 from trio_agent.recording.codec import RecordingError, load
 from trio_agent.replay.fork import Forked, ForkError, ForkPlan, Listener, fork
 from trio_agent.replay.fork_border import Border
 from trio_agent.replay.fork_ending import Ending
 from trio_agent.replay.result import ReplayError
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _WIDEST_ARGUMENTS: Final = 120  # characters shown of a call's arguments
-
-
-def fork_options(function: F) -> F:
-    """The options of a fork. `--config` may come from the environment; it is read for a fork only."""
-    for decorate in (
-        click.option(
-            "--record",
-            "record",
-            metavar="DIR",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="With --from or --against: write each forked turn into this folder, as a recording.",
-        ),
-        click.option(
-            "--times",
-            type=click.IntRange(min=1),
-            default=1,
-            show_default=True,
-            help="With --from or --against: fork this often, one after the other.",
-        ),
-        config_option,
-        click.option(
-            "--against",
-            metavar="MODEL",
-            help="Fork: the model that goes on, as the configuration names it. "
-            "By default the recorded one, if the configuration has it.",
-        ),
-        click.option(
-            "--from",
-            "line",
-            metavar="N",
-            type=click.IntRange(min=1),
-            help="Fork: play up to line N of the file and go on live. Inside a model's answer, that call is "
-            "made anew. By default, the first model call.",
-        ),
-    ):
-        function = decorate(function)
-    return function
-
-
-def is_fork(options: Mapping[str, Any]) -> bool:
-    """Whether a turn is to be forked. Raises click.UsageError for options that only a fork has."""
-    if options["line"] is not None or options["against"] is not None:
-        return True
-    # The variable may be set for other commands; only the option says that a fork is meant.
-    source = click.get_current_context().get_parameter_source("config_path")
-    for name, given in (
-        ("--times", options["times"] != 1),
-        ("--record", options["record"] is not None),
-        ("--config", source is ParameterSource.COMMANDLINE),
-    ):
-        if given:
-            raise click.UsageError(f"{name} goes with --from or --against")
-    return False
 
 
 def run_fork(files: Sequence[Path], options: Mapping[str, Any], *, as_json: bool, run_tools: bool) -> int:
@@ -210,10 +155,7 @@ def _tabulate(done: Sequence[Forked]) -> None:
     for number, each in enumerate(done, 1):
         end = "stopped" if each.stopped is not None else _end(each.ending)
         rows.append((str(number), end, _names(each.ending), _used(each.ending), f"{each.seconds:.2f}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(line.rstrip(), err=True)
+    click.echo(in_columns(rows), err=True)
 
 
 def _row(forked: Forked) -> dict[str, Any]:
@@ -233,6 +175,3 @@ def _row(forked: Forked) -> dict[str, Any]:
         "written": None if forked.written is None else str(forked.written),
         "unwritten": forked.unwritten,
     }
-
-
-__all__ = ["fork_options", "is_fork", "run_fork"]

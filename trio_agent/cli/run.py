@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
 import trio
 
-from trio_agent.agent import Agent, open_agent
 from trio_agent.cli.common import config_option, log_to_stderr, read_draft, record_option
+from trio_agent.cli.progress import Progress, progress
+from trio_agent.cli.waiting import waiting
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.config.schema import ProviderConfig, RoutingConfig
 from trio_agent.errors import AgentError
 from trio_agent.statemachine.conversation import Message, Text
 from trio_agent.statemachine.events import RefusalDelta, TextDelta
+
+if TYPE_CHECKING:
+    from trio_agent.agent import Agent
 
 _EXAMPLES: Final = """\b
 Examples:
@@ -55,7 +59,8 @@ def run(
     draft = _with_own_provider(read_draft(config_path))
     messages = _messages(system, _read_prompt(prompt))
     try:
-        trio.run(_run, draft, messages, model, role, as_json, no_stream, record)
+        with progress() as line:
+            trio.run(_run, draft, messages, model, role, as_json, no_stream, record, line)
     except ConfigError as error:
         raise ConfigError([_as_written(each, draft) for each in error.problems]) from None
 
@@ -117,19 +122,31 @@ async def _run(
     as_json: bool,
     no_stream: bool,
     record: Path | None,
+    line: Progress,
 ) -> None:
-    async with open_agent(draft, record=record) as agent:
+    from trio_agent.agent import open_agent  # takes most of the start, and help can do without
+
+    async with (
+        waiting(line, "asking the providers for their models") as booting,
+        open_agent(draft, record=record) as agent,
+    ):
+        booting.over()
         if model is None and role is None:
             model = _default_model(agent)
-        async with agent.turn(messages, model=model, role=role) as turn:
+        async with (
+            waiting(line, f"waiting for {model or role}") as shown,
+            agent.turn(messages, model=model, role=role) as turn,
+        ):
             words: list[str] = []
             async for event in turn:
                 if not isinstance(event, TextDelta | RefusalDelta):
                     continue
                 words.append(event.text)
                 if not (as_json or no_stream):
+                    shown.over()
                     sys.stdout.write(event.text)
                     sys.stdout.flush()
+            shown.over()
             if as_json:
                 _print_json(turn.id, turn.model, "".join(words), turn.finished)
             else:
