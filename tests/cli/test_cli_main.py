@@ -78,7 +78,7 @@ def test_every_command_has_examples(command: str) -> None:
     lines = [line.strip() for line in examples.strip().splitlines()]
     assert lines
     for line in lines:
-        assert line.startswith(f"{command} ") or line == command
+        assert f"{command} " in f"{line} "
     if not LEAVES[command]:
         return
     for option in re.findall(r"(?<=\s)--[a-z-]+", " ".join(lines)):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import click
 
 from trio_agent.cli import COMMANDS, main
+from trio_agent.cli.examples import lines_of
 
 PROGRAM = "trio-agent"
 HEAD = "<!-- Made by `make generate` from the command itself. -->"
@@ -76,13 +77,10 @@ def _of(context: click.Context) -> Iterator[str]:
     if options := _options(context):
         rows = (_row(option) for option in options)
         yield "\n".join(["| option | default | variable | means |", "|---|---|---|---|", *rows])
-    below: set[str] = set()
     if isinstance(context.command, click.Group):
         names = context.command.list_commands(context)
-        below = {each.command.epilog or "" for each in [*walk(context.command, context)][1:]}
         yield "Below it: " + ", ".join(f"[`{name}`](#{_anchor(context, name)})" for name in names) + "."
-    examples = _examples(context.command.epilog or "")
-    if examples and context.command.epilog not in below:
+    if examples := "\n".join(_examples(context)):
         yield f"```sh\n{examples}\n```"
 
 
@@ -167,9 +165,11 @@ def _prose(text: str) -> str:
     )
 
 
-def _examples(epilog: str) -> str:
-    lines = inspect.cleandoc(epilog.replace("\b", "")).splitlines()
-    return "\n".join(line.strip() for line in lines if line.strip() and line.strip() != "Examples:")
+def _examples(context: click.Context) -> list[str]:
+    """Those of a command; a group's that stand at the commands below it are left out."""
+    below = [each for each in walk(context.command, context) if each is not context]
+    shown = {line for each in below for line in lines_of(each.command.epilog)}
+    return [line for line in lines_of(context.command.epilog) if line not in shown]
 
 
 def _in_sentence(text: str) -> str:

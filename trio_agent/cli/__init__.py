@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from trio_agent import __version__
+from trio_agent.cli.examples import share_examples
 from trio_agent.cli.terminal import wants_colours
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{__name__}.{cmd_name}.{cmd_name} is not a command")
+        if isinstance(command, click.Group):
+            share_examples(command, f"trio-agent {cmd_name}")
         return command
 
     def resolve_command(

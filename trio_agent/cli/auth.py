@@ -36,6 +36,8 @@ Examples:
   pass show openai | trio-agent auth set openai
   trio-agent auth list
   trio-agent auth status --config host_config.json
+  trio-agent auth remove OPENAI_API_KEY
+  trio-agent auth clear --yes
 """
 
 

@@ -29,7 +29,7 @@ def config() -> None:
     """Work with a configuration file."""
 
 
-@config.command(epilog=_EXAMPLES)
+@config.command()
 @click.option(
     "--config",
     "path",

@@ -39,7 +39,7 @@ def provider() -> None:
     """Work on provider plug-ins."""
 
 
-@provider.command(epilog=_EXAMPLES)
+@provider.command()
 @click.argument("name_or_path")
 @click.option("--config", default="{}", metavar="JSON", help="The provider's configuration, a JSON object.")
 @click.option("--model", help="The model to call; by default the first that the provider lists.")
