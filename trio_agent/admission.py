@@ -42,6 +42,7 @@ from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.session import SessionKeeper, continued, newest_branch, session_keeper
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools, ToolBox
+from trio_agent.uses import Uses
 
 STORE_RETRY_SECONDS = 5.0
 
@@ -59,7 +60,8 @@ class Admitted(Struct, frozen=True):
     tools that the caller's own tools hide, `ignored` the fields of the request that no wire in question has.
     `truncated` is how many of the oldest messages are left out for the model that is called first.
     `turn` is the machine: what was said is in it, once it has run. `before` is what its session
-    had said, where the request goes on from that.
+    had said, where the request goes on from that. `uses` counts it while it runs, so that what it was
+    planned with stays.
     """
 
     turn: Turn
@@ -71,11 +73,12 @@ class Admitted(Struct, frozen=True):
     truncated: int
     first: Begin | Resume
     make_driver: MakeDriver
+    uses: Uses
     before: tuple[Message, ...] = ()
 
 
 class Admission:
-    """The rules by which one agent lets turns in."""
+    """The rules by which one configuration lets turns in. `uses` counts those that run."""
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class Admission:
         tools: ToolBox,
         store: Store,
         observer: TurnObserver,
+        uses: Uses,
     ) -> None:
         self._config = config
         self._planner = planner
@@ -93,6 +97,7 @@ class Admission:
         self._tools = tools
         self._store = store
         self._observer = observer
+        self._uses = uses
 
     async def admit(
         self, request: TurnRequest, host: HostTools | None, context: TurnContext, *, full: bool
@@ -346,6 +351,7 @@ class Admission:
             left_out_at_first(turn, first, request, plan.tools, plan.makers),
             first,
             make_driver,
+            self._uses,
         )
 
     async def _record_refusal(

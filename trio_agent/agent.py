@@ -13,38 +13,42 @@ configurations live in one process.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from trio_agent.admission import Admission, Admitted
+from trio_agent.admission import Admitted
 from trio_agent.boot import House, boot
 from trio_agent.config.load import Draft, load_draft, parse_draft
 from trio_agent.config.schema import Config
 from trio_agent.embedding import LiveTurn, live_turn
 from trio_agent.errors import AgentError
 from trio_agent.event_log import EventLogs, LiveLog
+from trio_agent.generations import Contexts, ContextsFor, Generation, plain_contexts
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.observing.log import TurnLog
 from trio_agent.peers import Alone, Peers
-from trio_agent.planning import Planner
 from trio_agent.present import PresentTurns
 from trio_agent.providers.contract import Options
-from trio_agent.providers.directory import ModelRef
+from trio_agent.providers.directory import ModelDirectory, ModelRef
+from trio_agent.providers.registry import MountedProvider
 from trio_agent.recording.header import Premises
 from trio_agent.recording.recorded import recorded
 from trio_agent.recording.recorder import Record
+from trio_agent.reloading import Reloading
 from trio_agent.running import RunningTurns, StartedTurn
+from trio_agent.setup import Setup
 from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import CancelReason
 from trio_agent.statemachine.money import Price
 from trio_agent.store.contract import Store, TurnRow
 from trio_agent.store.owed_outcomes import OwedOutcomes
 from trio_agent.sweeping import sweep
-from trio_agent.token_count import TokenCount, TokenCounter
+from trio_agent.token_count import TokenCount
 from trio_agent.tools.host import HostCallables
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.keeper import Keeper
@@ -55,13 +59,21 @@ from trio_agent.turn.toolbox import HostTools
 from trio_agent.world import RealWorld, World
 
 SHUTDOWN_RETRY_SECONDS = 5.0
-LOG_MARGIN_SECONDS = 120.0
-"""What a turn may take beside `server.session_wait` and `server.turn_timeout`: to be let in, to drain, and to
-be written down."""
 
 
-class Agent:
+class _Door:
+    """Who is being let in, and whether anybody is."""
+
+    def __init__(self) -> None:
+        self.admitting = 0
+        self.shut = False
+
+
+class Agent(Reloading):
     """A running agent. Made by `open_agent`.
+
+    `config`, `models` and whatever else follows from the configuration are the newest ones at the moment of
+    asking. Inside `held` they stay as they were.
 
     Args:
         house: what it stands on.
@@ -76,65 +88,74 @@ class Agent:
         self,
         house: House,
         *,
-        contexts: Callable[[World], TurnContext] = TurnContext,
+        contexts: ContextsFor = plain_contexts,
         nursery: trio.Nursery | None = None,
         owed: OwedOutcomes | None = None,
         observers: Sequence[TurnObserver] = (),
         peers: Peers | None = None,
     ) -> None:
-        self.config: Config = house.config
-        self.directory = house.directory
-        self.providers = house.providers
-        self.prices: Mapping[str, Price | None] = house.prices
         self.store: Store = house.store
         self.world: World = house.world
         self.workspace = house.workspace
         self.peers: Peers = peers or Alone()
-        server = house.config.server
-        lifetime = server.session_wait + server.turn_timeout + LOG_MARGIN_SECONDS
-        self.logs = EventLogs(house.store, house.world.now, lifetime=lifetime)
         observer = Observers((TurnLog(), *observers))
+        super().__init__(house, contexts=contexts, observer=observer, nursery=nursery)
+        self.logs = EventLogs(house.store, house.world.now, lifetime=lambda: self._generations.lifetime)
         self._running = RunningTurns(
             self.logs, house.world.now, nursery, owed or OwedOutcomes(house.store, None), observer
         )
         self.present = PresentTurns(self._running.present, self.peers)
-        self._contexts = contexts
-        providers = {mounted.id: mounted.provider for mounted in house.providers.values()}
-        planner = Planner(
-            house.config,
-            providers=providers,
-            directory=house.directory,
-            prices=house.prices,
-            tools=house.tools,
-        )
-        self._admission = Admission(
-            house.config,
-            planner,
-            providers=providers,
-            tools=house.tools,
-            store=house.store,
-            observer=observer,
-        )
-        self._counter = TokenCounter(
-            planner,
-            providers=providers,
-            store=house.store,
-            max_history_bytes=house.config.server.max_history_bytes,
-        )
-        self._admitting = 0
-        self._draining = False
+        self._door = _Door()
         self.started_at = house.world.now()
+
+    # --- the configuration --------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Config:
+        return self.generation.config
+
+    @property
+    def directory(self) -> ModelDirectory:
+        """Which provider serves which model."""
+        return self.generation.setup.directory
+
+    @property
+    def providers(self) -> Mapping[str, MountedProvider]:
+        """The providers by id."""
+        return self.generation.setup.mounted
+
+    @property
+    def prices(self) -> Mapping[str, Price | None]:
+        """What the models cost, by their full names."""
+        return self.generation.setup.prices
+
+    @contextmanager
+    def held(self) -> Iterator[Agent]:
+        """The agent as it is now, whatever is reloaded while the block runs.
+
+        A request is answered inside one such block, so that it sees one configuration from its beginning to
+        its end. The providers of that configuration are not closed before.
+        """
+        generation = self.generation
+        with generation.uses.held():
+            yield self.under(generation)
+
+    def under(self, generation: Generation) -> Agent:
+        """The same agent under one configuration for good."""
+        held = copy(self)
+        held._held = generation  # noqa: SLF001 - its own
+        return held
 
     # --- turns ----------------------------------------------------------------------------------
 
     @property
     def active_turns(self) -> int:
         """How many turns are running, those included that are being let in."""
-        return len(self._running) + self._admitting
+        return len(self._running) + self._door.admitting
 
     def context(self) -> TurnContext:
         """What a request that has just come stands in; one for each."""
-        return self._contexts(self.world)
+        return self.generation.contexts(self.world)
 
     async def admit(
         self, request: TurnRequest, host: HostTools | None = None, *, context: TurnContext | None = None
@@ -148,17 +169,19 @@ class Agent:
         Raises:
             AgentError: why not, with the HTTP status it stands for.
         """
-        if self._draining:
+        if self._door.shut:
             raise AgentError(
                 "server_shutdown", "The server is shutting down.", retry_after=SHUTDOWN_RETRY_SECONDS
             )
         context = context or self.context()
         full = context.full(self.active_turns >= self.config.server.max_concurrent_turns)
-        self._admitting += 1
+        generation = self.generation
+        self._door.admitting += 1
         try:
-            return await self._admission.admit(request, host, context, full=full)
+            with generation.uses.held():
+                return await generation.admission.admit(request, host, context, full=full)
         finally:
-            self._admitting -= 1
+            self._door.admitting -= 1
 
     async def run(
         self,
@@ -244,11 +267,13 @@ class Agent:
         Raises:
             AgentError: the request would be refused, or the provider could not be asked.
         """
-        if self._draining:
+        if self._door.shut:
             raise AgentError(
                 "server_shutdown", "The server is shutting down.", retry_after=SHUTDOWN_RETRY_SECONDS
             )
-        return await self._counter.count(request)
+        generation = self.generation
+        with generation.uses.held():
+            return await generation.counter.count(request)
 
     def shown_model(self, request: TurnRequest) -> str:
         """The name under which a client knows the model that it asks for.
@@ -256,7 +281,7 @@ class Agent:
         Raises:
             AgentError: there is no such model, or no such role.
         """
-        return self._admission.shown_model(request)
+        return self.generation.admission.shown_model(request)
 
     # --- models --------------------------------------------------------------------------------------
 
@@ -268,18 +293,18 @@ class Agent:
 
     @property
     def draining(self) -> bool:
-        return self._draining
+        return self._door.shut
 
     def drain(self) -> None:
         """Let no more turns in; those that run go on."""
-        self._draining = True
+        self._door.shut = True
 
     async def stop_turns(self, reason: CancelReason = "shutdown") -> None:
         """End all running turns; each tells its client so, in its own format.
 
         After `drain` this holds for turns as well that were let in and have not begun yet.
         """
-        await self._running.stop(reason, coming=self._draining)
+        await self._running.stop(reason, coming=self._door.shut)
 
     def end_as(self, reason: CancelReason) -> None:
         """Say why turns are about to be cancelled from outside; call it, then cancel.
@@ -333,21 +358,26 @@ async def open_agent(
         ) as house,
         open_plain_nursery() as nursery,
     ):
-        providers = [mounted.provider for mounted in house.providers.values()]
-        nursery.start_soon(sweep, house.store, providers, house.world.now)
-        premises = Premises(house.config, house.providers, house.prices, tuple(house.tools.tools))
         async with (
-            recorded(premises, record) as contexts,
-            running_agent(house, contexts, observers=observers, peers=peers) as agent,
+            recorded(record) as contexts,
+            running_agent(house, _of_setup(contexts), observers=observers, peers=peers) as agent,
         ):
+            nursery.start_soon(sweep, house.store, agent.mounted_providers, house.world.now)
             yield agent
         nursery.cancel_scope.cancel()
+
+
+def _of_setup(contexts: Callable[[Premises], Contexts]) -> ContextsFor:
+    def contexts_for(setup: Setup) -> Contexts:
+        return contexts(Premises(setup.config, setup.mounted, setup.prices, tuple(setup.tools.tools)))
+
+    return contexts_for
 
 
 @asynccontextmanager
 async def running_agent(
     house: House,
-    contexts: Callable[[World], TurnContext] = TurnContext,
+    contexts: ContextsFor = plain_contexts,
     *,
     observers: Sequence[TurnObserver] = (),
     peers: Peers | None = None,
@@ -361,6 +391,7 @@ async def running_agent(
         peers: the processes that serve with this one.
     """
     owed: OwedOutcomes | None = None
+    agent: Agent | None = None
     try:
         async with open_plain_nursery() as nursery:
             owed = OwedOutcomes(house.store, nursery)
@@ -376,3 +407,5 @@ async def running_agent(
     finally:
         if owed is not None:
             await owed.settle()  # noqa: ASYNC102 - it shields itself, with a limit
+        if agent is not None:
+            await agent.close_generations()  # noqa: ASYNC102 - each provider is closed shielded, with a limit

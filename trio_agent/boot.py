@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from trio_agent.accounting.prices import PriceBook
 from trio_agent.config.home import database_path, ensure_home, resolve_home
 from trio_agent.config.load import Draft
-from trio_agent.config.problems import ConfigError, ConfigProblem, KeyPath, quote, render_path
+from trio_agent.config.problems import ConfigError, ConfigProblem, quote
 from trio_agent.config.schema import Config, StoreConfig
-from trio_agent.errors import AgentError
 from trio_agent.providers.contract import Mount
 from trio_agent.providers.credentials import Credentials, CredentialsError
-from trio_agent.providers.directory import ModelDirectory
-from trio_agent.providers.registry import BootProblem, MountedProvider, ProviderSpec, boot_providers
-from trio_agent.statemachine.money import Price
+from trio_agent.setup import Setup, set_up
 from trio_agent.store.contract import Store, StoreError
 from trio_agent.store.limits import Limits
 from trio_agent.store.sqlite import open_store
-from trio_agent.tools.box import PythonToolBox, load_tools
-from trio_agent.tools.python import PythonTool, ToolDefinitionError, python_tool
-from trio_agent.turn.toolbox import ToolBox
 from trio_agent.world import World
 
-logger = logging.getLogger("trio_agent.provider")
+SetUp: TypeAlias = Callable[[Draft], Awaitable[Setup]]
+"""Sets a configuration up as `boot` would. Raises ConfigError with every problem, and has closed all then."""
 
 
 class House(Struct, frozen=True):
-    """What a booted agent stands on. `prices` holds every model's, by its full name."""
+    """What a booted agent stands on. Without `set_up` no other configuration can be booted."""
 
-    config: Config
-    providers: Mapping[str, MountedProvider]
-    directory: ModelDirectory
-    prices: Mapping[str, Price | None]
-    tools: ToolBox
+    setup: Setup
     store: Store
     world: World
+    set_up: SetUp | None = None
     workspace: str | None = None
 
 
@@ -76,49 +66,47 @@ async def boot(
     if config is None:
         raise ConfigError(draft.problems)
     problems = list(draft.problems)
-    if not config.providers and not draft.lacks("providers"):
-        problems.append(
-            ConfigProblem(
-                "config_missing_key",
-                "providers",
-                "no provider is declared",
-                "at least one provider",
-                remedy='add one, such as "providers": {"replay": {}}',
-            )
-        )
-    box = _load_tools(config, tools, problems)
     where = _home(home, env, problems) if store is None or home is not None else None
-    credentials = _credentials(env, where, problems)
+    place = _Place(where, env, world, tuple(tools), mounts or {})
     async with AsyncExitStack() as resources:
-        specs = {
-            name: ProviderSpec(each.module, each.config, (mounts or {}).get(name))
-            for name, each in config.providers.items()
-        }
-        booted = await boot_providers(
-            specs, credentials=credentials, resources=resources, observers=(_log_event,)
-        )
-        problems += [_problem_of(each) for each in booted.problems]
-        directory = booted.directory()
-        problems += _check_routes(draft, config, booted.providers, directory)
+        setup = await place.set_up(draft, config, problems)
+        resources.push_async_callback(setup.close)
         if store is None:
             store = await _open_store(draft, config, where, workspace, world, resources, problems)
         if problems or store is None:
             raise ConfigError(problems)
-        prices = _prices(config, directory, world)
-        yield House(config, booted.providers, directory, prices, box, store, world, workspace)
+        yield House(setup, store, world, place.set_up_anew, workspace)
 
 
-def _prices(config: Config, directory: ModelDirectory, world: World) -> dict[str, Price | None]:
-    book = PriceBook.load({name: each.price() for name, each in config.prices.items()}, wall_clock=world.now)
-    return {
-        ref.full_name: book.lookup(
-            ref.provider_id,
-            ref.model.id,
-            module=config.providers[ref.provider_id].module,
-            own=ref.model.price,
+class _Place(Struct, frozen=True):
+    """Where configurations are set up."""
+
+    home: Path | None
+    env: Mapping[str, str]
+    world: World
+    tools: Sequence[Callable[..., Any]]
+    mounts: Mapping[str, Mount]
+
+    async def set_up(self, draft: Draft, config: Config, problems: list[ConfigProblem]) -> Setup:
+        return await set_up(
+            draft,
+            config,
+            problems,
+            credentials=_credentials(self.env, self.home, problems),
+            world=self.world,
+            tools=self.tools,
+            mounts=self.mounts,
         )
-        for ref in directory.listing()
-    }
+
+    async def set_up_anew(self, draft: Draft) -> Setup:
+        problems = list(draft.problems)
+        if draft.config is None:
+            raise ConfigError(problems)
+        setup = await self.set_up(draft, draft.config, problems)
+        if problems:
+            await setup.close()
+            raise ConfigError(problems)
+        return setup
 
 
 def _home(home: Path | None, env: Mapping[str, str], problems: list[ConfigProblem]) -> Path | None:
@@ -182,25 +170,6 @@ def limits_of(config: StoreConfig) -> Limits:
     )
 
 
-def _load_tools(
-    config: Config, given: Sequence[Callable[..., Any]], problems: list[ConfigProblem]
-) -> PythonToolBox:
-    loaded, failures = load_tools(config.agent.tools, timeout=config.agent.tool_timeout)
-    for failure in failures:
-        index = config.agent.tools.index(failure.name)
-        problems.append(
-            ConfigProblem("tool_unusable", f"agent.tools[{index}]", failure.message, remedy=failure.remedy)
-        )
-    ours: list[PythonTool] = []
-    for function in given:
-        try:
-            ours.append(python_tool(function, timeout=config.agent.tool_timeout))
-        except ToolDefinitionError as error:
-            remedy = "mend the function that was given to open_agent"
-            problems.append(ConfigProblem("tool_unusable", "tools", str(error), remedy=remedy))
-    return PythonToolBox([*loaded, *ours])
-
-
 def _credentials(env: Mapping[str, str], home: Path | None, problems: list[ConfigProblem]) -> Credentials:
     if home is None:
         return Credentials(env)
@@ -209,58 +178,3 @@ def _credentials(env: Mapping[str, str], home: Path | None, problems: list[Confi
     except CredentialsError as error:
         problems.append(ConfigProblem("credentials_unusable", "", str(error), remedy=error.remedy))
         return Credentials(env)
-
-
-def _problem_of(problem: BootProblem) -> ConfigProblem:
-    code: Any = problem.code if problem.code == "config_invalid_provider_module" else "provider_unusable"
-    return ConfigProblem(code, problem.path, problem.message, remedy=problem.remedy)
-
-
-def _check_routes(
-    draft: Draft, config: Config, mounted: Mapping[str, object], directory: ModelDirectory
-) -> list[ConfigProblem]:
-    """Aliases and roles must lead to models that are served.
-
-    While a provider is missing, only its own problem is told: what it would have served is not known.
-    """
-    aliases = config.routing.aliases
-    places: list[tuple[KeyPath, str]] = [
-        (("routing", "aliases", name), target) for name, target in aliases.items()
-    ]
-    places += [
-        (("routing", "roles", role, index), model)
-        for role, models in config.routing.roles.items()
-        for index, model in enumerate(models)
-        if model not in aliases and not draft.lacks("routing", "aliases", model)
-    ]
-    all_there = mounted.keys() == config.providers.keys() and not draft.lacks("providers")
-    return [
-        _unknown_model(path, model, directory)
-        for path, model in places
-        if not _is_served(model, directory) and (all_there or model.partition("/")[0] in mounted)
-    ]
-
-
-def _is_served(model: str, directory: ModelDirectory) -> bool:
-    try:
-        directory.resolve(model)
-    except AgentError:
-        return False
-    return True
-
-
-def _unknown_model(path: KeyPath, model: str, directory: ModelDirectory) -> ConfigProblem:
-    near = directory.close_matches(model)
-    return ConfigProblem(
-        "config_unknown_model",
-        render_path(path),
-        f"no provider serves a model {quote(model)}",
-        "the name of a model that is served",
-        near[0] if near else "",
-        f"write {quote(near[0])}" if near else "write one of those that `trio-agent models` lists",
-    )
-
-
-def _log_event(provider: str, event: str, data: Mapping[str, Any]) -> None:
-    """What a provider emits is for those who look closely, and may hold anything: names only, at debug."""
-    logger.debug("provider %s emitted %s (%s)", provider, event, ", ".join(sorted(map(str, data))))

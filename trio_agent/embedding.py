@@ -146,21 +146,22 @@ def _event_of(output: fx.Output) -> TurnEvent | AgentError | None:
 @asynccontextmanager
 async def live_turn(agent: Agent, request: TurnRequest, host: HostTools) -> AsyncIterator[LiveTurn]:
     """Run a turn beside the block; leaving the block, by any door, ends it and waits for its outcome."""
-    context = agent.context()
-    context.embedded_request(request)
-    admitted = await agent.admit(request, host, context=context)
-    send, receive = trio.open_memory_channel[TurnEvent | AgentError](0)
-    async with open_plain_nursery() as nursery:
-        turn = LiveTurn(admitted, receive)
+    with agent.held() as agent:
+        context = agent.context()
+        context.embedded_request(request)
+        admitted = await agent.admit(request, host, context=context)
+        send, receive = trio.open_memory_channel[TurnEvent | AgentError](0)
+        async with open_plain_nursery() as nursery:
+            turn = LiveTurn(admitted, receive)
 
-        async def run() -> None:
-            with send:
-                turn.row = await agent.run(admitted, context.sink(_ChannelSink(send)))
+            async def run() -> None:
+                with send:
+                    turn.row = await agent.run(admitted, context.sink(_ChannelSink(send)))
 
-        nursery.start_soon(run)
-        with receive:
-            yield turn
-        nursery.cancel_scope.cancel()
+            nursery.start_soon(run)
+            with receive:
+                yield turn
+            nursery.cancel_scope.cancel()
 
 
 __all__ = ["LiveTurn", "TurnEvent", "TurnFinished", "live_turn"]

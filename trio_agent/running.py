@@ -99,11 +99,12 @@ class RunningTurns:
         context: TurnContext | None = None,
     ) -> TurnRow:
         """See `Agent.run`."""
-        if log is None:
-            return await self._drive(admitted.make_driver(sink, keeper), admitted.first)
-        ended_at = self._now if context is None else context.ended_at
-        driver = admitted.make_driver(KeptSink(log, sink), LogKeeper(log, keeper, now=ended_at))
-        return await self._drive_logged(driver, admitted.first, log)
+        with admitted.uses.held():
+            if log is None:
+                return await self._drive(admitted.make_driver(sink, keeper), admitted.first)
+            ended_at = self._now if context is None else context.ended_at
+            driver = admitted.make_driver(KeptSink(log, sink), LogKeeper(log, keeper, now=ended_at))
+            return await self._drive_logged(driver, admitted.first, log)
 
     def start(
         self, admitted: Admitted, log: LiveLog, keeper: Keeper | None, context: TurnContext
@@ -115,9 +116,10 @@ class RunningTurns:
         driver = admitted.make_driver(sink, LogKeeper(log, keeper, now=context.ended_at))
         turn = StartedTurn(driver, log)
         # From now on it counts, and is told of the server's end.
+        admitted.uses.begin()
         self._drivers[driver] = None
         self._started[turn] = None
-        self._nursery.start_soon(self._run_started, turn, driver, admitted.first)
+        self._nursery.start_soon(self._run_started, turn, driver, admitted)
         return turn
 
     def started(self, owner: str, log_id: str) -> StartedTurn | None:
@@ -154,14 +156,15 @@ class RunningTurns:
         for driver in self._drivers:
             driver.end_as(reason)
 
-    async def _run_started(self, turn: StartedTurn, driver: Driver, first: Begin | Resume) -> None:
+    async def _run_started(self, turn: StartedTurn, driver: Driver, admitted: Admitted) -> None:
         try:
             with turn.scope:
-                await self._drive_logged(driver, first, turn.log)
+                await self._drive_logged(driver, admitted.first, turn.log)
         except Exception:
             # It must harm no other turn of this nursery.
             logger.exception("turn %s: it failed outside of its own bounds", turn.id)
         finally:
+            admitted.uses.end()
             turn.done.set()
             del self._started[turn]
             if not self._started:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -16,15 +16,16 @@ SWEEP_SECONDS = 60.0
 TIDY_SECONDS = 3600.0
 
 
-async def sweep(store: Store, providers: Sequence[Provider], now: Callable[[], float]) -> None:
+async def sweep(store: Store, providers: Callable[[], Iterable[Provider]], now: Callable[[], float]) -> None:
     """Close what has expired every minute, and tidy the store every hour, until it is cancelled.
 
     Args:
+        providers: those that are up.
         now: wall time in seconds since the epoch.
     """
     tidied = trio.current_time()
     while True:
-        for provider in providers:
+        for provider in providers():
             _tidy(provider)
         try:
             await store.expire_parks(now())

@@ -46,7 +46,7 @@ EVERY_OUTPUT: list[fx.Output] = [
 
 
 def make_logs(store: MemoryStore | None = None) -> EventLogs:
-    return EventLogs(store or MemoryStore(trio.current_time), trio.current_time, lifetime=600)
+    return EventLogs(store or MemoryStore(trio.current_time), trio.current_time, lifetime=lambda: 600)
 
 
 def open_log(logs: EventLogs, **how: Any) -> LiveLog:

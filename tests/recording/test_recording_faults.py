@@ -297,8 +297,8 @@ async def test_memory_is_bounded_while_the_disk_hangs(
     contexts: list[recorder.RecordedContext] = []
     make = recorder.Recorder.context
 
-    def noted(self: recorder.Recorder, world: Any) -> recorder.RecordedContext:
-        contexts.append(make(self, world))
+    def noted(self: recorder.Recorder, *request: Any) -> recorder.RecordedContext:
+        contexts.append(make(self, *request))
         return contexts[-1]
 
     monkeypatch.setattr(recorder.Recorder, "context", noted)

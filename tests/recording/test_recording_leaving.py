@@ -140,13 +140,13 @@ async def test_a_client_that_leaves_amid_a_refusal(tmp_path: Path, monkeypatch: 
 
     async with recording_agent(tmp_path, hello, server={"max_concurrent_turns": 1}) as agent:
         monkeypatch.setattr(agent.store, "close_turn", hang)
-        agent._admitting = 1
+        agent._door.admitting = 1
         async with trio.open_nursery() as nursery:
             client = Client(agent, ask())
             nursery.start_soon(client.run)
             await writes.wait()
             client.scope.cancel()
-        agent._admitting = 0
+        agent._door.admitting = 0
         monkeypatch.undo()
     assert kinds(only(tmp_path)) == ["request", "disconnect"]
     await plays(only(tmp_path))

@@ -439,17 +439,17 @@ async def test_a_store_that_failed(op: str, tmp_path: Path, monkeypatch: pytest.
 async def test_a_refusal(tmp_path: Path) -> None:
     """A turn that was rejected before it began, in this process and over HTTP."""
     async with recorded(tmp_path, hello, server={"max_concurrent_turns": 1}) as agent:
-        agent._admitting = 1
+        agent._door.admitting = 1
         await Asked(agent, ask()).run()
-        agent._admitting = 0
+        agent._door.admitting = 0
     await plays(only(tmp_path))
 
 
 async def test_a_refusal_in_this_process(tmp_path: Path) -> None:
     """The same in an embedding program."""
     async with recorded(tmp_path, hello, server={"max_concurrent_turns": 1}) as agent:
-        agent._admitting = 1
+        agent._door.admitting = 1
         with pytest.raises(AgentError):
             await _reads_on(agent)
-        agent._admitting = 0
+        agent._door.admitting = 0
     await plays(only(tmp_path))

@@ -19,6 +19,7 @@ from trio_agent.providers.coordinator import MountCoordinator
 from trio_agent.providers.credentials import Credentials
 from trio_agent.providers.directory import ModelDirectory
 from trio_agent.providers.registry import MountedProvider
+from trio_agent.setup import Setup
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine.conversation import Message, Text, Tool, ToolCall, ToolResult
 from trio_agent.statemachine.money import Price
@@ -57,11 +58,13 @@ def make_agent(
     timeout = parsed.agent.tool_timeout
     return Agent(
         House(
-            parsed,
-            mounted,
-            directory,
-            {ref.full_name: PRICE for ref in directory.listing()} | dict(prices or {}),
-            PythonToolBox([python_tool(each, timeout=timeout) for each in tools]),
+            Setup(
+                parsed,
+                mounted,
+                directory,
+                {ref.full_name: PRICE for ref in directory.listing()} | dict(prices or {}),
+                PythonToolBox([python_tool(each, timeout=timeout) for each in tools]),
+            ),
             MemoryStore(world.now) if store is None else store,
             world,
         )

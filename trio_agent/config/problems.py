@@ -25,6 +25,7 @@ ProblemCode: TypeAlias = Literal[
     "config_insecure_binding",
     "config_weak_key",
     "config_home_unusable",
+    "config_needs_restart",
     "config_unknown_model",
     "home_in_use",
     "state_unusable",

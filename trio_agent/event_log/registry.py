@@ -22,10 +22,10 @@ class EventLogs:
     Args:
         store: where logs are kept.
         now: wall time in seconds since the epoch.
-        lifetime: seconds after which an open log that nobody here writes is given up.
+        lifetime: gives the seconds after which an open log that nobody here writes is given up.
     """
 
-    def __init__(self, store: KeptStore, now: Callable[[], float], *, lifetime: float) -> None:
+    def __init__(self, store: KeptStore, now: Callable[[], float], *, lifetime: Callable[[], float]) -> None:
         self.store = store
         self.now = now
         self._lifetime = lifetime
@@ -83,4 +83,4 @@ class EventLogs:
         """Whether an open log will never end: who wrote it died, or lost the store."""
         if row.ended_at is not None and not row.broken:
             return False
-        return row.broken or self.is_given_up(row.id) or self.now() - row.created_at > self._lifetime
+        return row.broken or self.is_given_up(row.id) or self.now() - row.created_at > self._lifetime()

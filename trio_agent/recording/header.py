@@ -18,17 +18,35 @@ from trio_agent.recording.plain import plain
 from trio_agent.statemachine.conversation import Tool
 from trio_agent.statemachine.money import Price
 
+KEPT_HEADERS: Final = 256
 _NOT_OF_A_TURN: Final = frozenset({"api_key", "cors_origins"})
 _VERSIONS: Final = ("trio-agent", "trio", "msgspec")
 
 
 class Premises(Struct, frozen=True):
-    """What a recorder knows of the agent. `prices` are by full model name."""
+    """What a recorder knows of the configuration that a turn runs under. `prices` are by full model name."""
 
     config: Config
     providers: Mapping[str, MountedProvider]
     prices: Mapping[str, Price | None]
     tools: tuple[Tool, ...]
+
+
+class Headers:
+    """The headers of recordings made under the same premises; most turns have the same."""
+
+    def __init__(self, premises: Premises) -> None:
+        self.premises = premises
+        self._made: dict[tuple[str, tuple[tuple[str, str], ...]], Header] = {}
+
+    def of(self, face: str, models: tuple[tuple[str, str], ...]) -> Header:
+        """See `header_of`."""
+        header = self._made.get((face, models))
+        if header is None:
+            header = header_of(self.premises, face=face, models=models)
+            if len(self._made) < KEPT_HEADERS:
+                self._made[face, models] = header
+        return header
 
 
 def header_of(premises: Premises, *, face: str, models: Collection[tuple[str, str]]) -> Header:

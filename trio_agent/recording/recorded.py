@@ -16,29 +16,29 @@ from trio_agent.world import World
 
 @asynccontextmanager
 async def recorded(
-    premises: Premises, record: Record | str | os.PathLike[str] | None
-) -> AsyncIterator[Callable[[World], TurnContext]]:
-    """The contexts of requests: recorded ones while the block runs, where that is wanted.
+    record: Record | str | os.PathLike[str] | None,
+) -> AsyncIterator[Callable[[Premises], Callable[[World], TurnContext]]]:
+    """The contexts of requests under a configuration: recorded ones while the block runs, if that is wanted.
 
     Raises:
         ConfigError: the folder cannot be written to.
     """
     if record is None:
-        yield TurnContext
+        yield lambda _: TurnContext
         return
-    recorder = _recorder(premises, record if isinstance(record, Record) else Record(record))
+    recorder = _recorder(record if isinstance(record, Record) else Record(record))
     async with open_plain_nursery() as nursery:
         nursery.start_soon(recorder.run)
         try:
-            yield recorder.context
+            yield recorder.contexts
         finally:
             await recorder.close()  # noqa: ASYNC102 - it shields itself, with a limit
             nursery.cancel_scope.cancel()
 
 
-def _recorder(premises: Premises, record: Record) -> Recorder:
+def _recorder(record: Record) -> Recorder:
     try:
-        return Recorder(premises, record)
+        return Recorder(record)
     except OSError as error:
         problem = ConfigProblem(
             "recording_unusable",

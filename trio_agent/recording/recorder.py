@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
 import trio
@@ -20,8 +20,8 @@ from msgspec import Struct
 
 from trio_agent.recording.context import TracedContext
 from trio_agent.recording.files import Job, Pen, Redact, prepare
-from trio_agent.recording.format import SUFFIX, Header, Lost
-from trio_agent.recording.header import Premises, header_of
+from trio_agent.recording.format import SUFFIX, Lost
+from trio_agent.recording.header import Headers, Premises
 from trio_agent.recording.masking import Masker
 from trio_agent.recording.secrets import known_secrets, maskable, names_in_use
 from trio_agent.recording.trace import Trace
@@ -40,7 +40,6 @@ written included; beyond it the largest break off. Encoding goes piece by piece,
 CLOSE_SECONDS = 5.0
 LAST_WORDS_SECONDS = 0.5
 """What it may take besides to say in files that their last lines could not be written."""
-KEPT_HEADERS = 256
 
 
 class Record(Struct, frozen=True):
@@ -60,24 +59,21 @@ class Recorder:
     """Records every turn of an agent.
 
     Args:
-        premises: what the agent is made of.
         record: where to, and what to leave out.
 
     Raises:
         OSError: the folder cannot be made or written to.
     """
 
-    def __init__(self, premises: Premises, record: Record) -> None:
-        self._premises = premises
+    def __init__(self, record: Record) -> None:
         self._folder = Path(record.folder)
         prepare(self._folder)
-        self._names = names_in_use(premises.config, premises.providers)
         self._told = dict.fromkeys(record.secrets, "record.secrets")
         self._secrets: dict[str, str] = {}
-        self._looked_up: list[frozenset[str]] | None = None
+        self._looked_up: list[list[frozenset[str]]] | None = None
         self._pen = Pen(Masker(()), record.redact)
-        self._learn()
-        self._headers: dict[tuple[str, tuple[tuple[str, str], ...]], Header] = {}
+        self._headers: WeakSet[Headers] = WeakSet()
+        """Of every configuration that something is recorded under."""
         self._dirty: dict[RecordedContext, None] = {}
         self._held = 0
         """Bytes that wait to be written, as far as the traces have told."""
@@ -94,10 +90,18 @@ class Recorder:
         self._wake = trio.Event()
         self._full = trio.Event()
 
-    def context(self, world: World) -> RecordedContext:
+    def contexts(self, premises: Premises) -> Callable[[World], RecordedContext]:
+        """Makes the contexts of requests that come under a configuration."""
+        headers = Headers(premises)
+        self._headers.add(headers)
+        self._looked_up = None
+        self._learn()
+        return partial(self.context, headers)
+
+    def context(self, headers: Headers, world: World) -> RecordedContext:
         """The context of a request that has just come."""
         self._made += 1
-        return RecordedContext(world, self, self._made)
+        return RecordedContext(world, self, headers, self._made)
 
     async def run(self) -> None:
         """Write what comes. Never returns; cancel it, then `close`."""
@@ -124,14 +128,23 @@ class Recorder:
                 )
 
     def _learn(self) -> None:
-        """Ask for the secrets that are known now, for a provider may look one up amid a call."""
-        providers = self._premises.providers
-        looked_up = [mounted.coordinator.secrets for mounted in providers.values()]
+        """Ask for the secrets that are known now, for a provider may look one up amid a call.
+
+        One that was known before stays one: what was said under it may be said again.
+        """
+        looked_up = [
+            [mounted.coordinator.secrets for mounted in each.premises.providers.values()]
+            for each in self._headers
+        ]
         if looked_up == self._looked_up:
             return
         self._looked_up = looked_up
-        secrets = known_secrets(self._premises.config, providers) | self._told
-        good = maskable(secrets, self._names)
+        secrets = dict(self._secrets) | self._told
+        names: set[str] = set()
+        for each in self._headers:
+            secrets |= known_secrets(each.premises.config, each.premises.providers)
+            names |= names_in_use(each.premises.config, each.premises.providers)
+        good = maskable(secrets, names)
         news = {
             place for secret, place in secrets.items() if secret not in self._secrets and secret not in good
         }
@@ -167,12 +180,7 @@ class Recorder:
     def job(self, context: RecordedContext, row: TurnRow) -> Job:
         """What to write for a turn, but for its lines."""
         models = context.models or ((row.provider or "", row.served_model or ""),)
-        premises = self._headers.get((row.face, models))
-        if premises is None:
-            premises = header_of(self._premises, face=row.face, models=models)
-            if len(self._headers) < KEPT_HEADERS:
-                self._headers[row.face, models] = premises
-        header = msgspec.structs.replace(premises, start=context.started_at)
+        header = msgspec.structs.replace(context.headers.of(row.face, models), start=context.started_at)
         context.follow(self._latest.get(row.id))
         self._latest[row.id] = context
         return Job(self._folder / f"{row.id}{SUFFIX}", header, [])
@@ -223,8 +231,9 @@ class Recorder:
 class RecordedContext(TracedContext):
     """The context of a request while a recorder runs. It becomes a file once it is a turn."""
 
-    def __init__(self, world: World, recorder: Recorder, number: int) -> None:
+    def __init__(self, world: World, recorder: Recorder, headers: Headers, number: int) -> None:
         self.number = number
+        self.headers = headers
         self._recorder = recorder
         self._earlier: RecordedContext | None = None
         self._lost = False

@@ -180,7 +180,7 @@ async def _fork_once(
         clock.stand()
     kept = KeptResults(replayed.timeline)
     playing = ForkPlaying(
-        plan, border, heir, kept=kept, real=house.tools if plan.run_tools else None, tell=listener.text
+        plan, border, heir, kept=kept, real=house.setup.tools if plan.run_tools else None, tell=listener.text
     )
     await playing.play()
     stage = playing.fork_stage

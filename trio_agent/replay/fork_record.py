@@ -76,8 +76,8 @@ def write_fork(folder: Path, stem: str, header: Header, lines: list[Line], house
     Raises:
         OSError: it cannot be written.
     """
-    secrets = known_secrets(house.config, house.providers)
-    mask = Masker(maskable(secrets, names_in_use(house.config, house.providers)))
+    secrets = known_secrets(house.setup.config, house.setup.mounted)
+    mask = Masker(maskable(secrets, names_in_use(house.setup.config, house.setup.mounted)))
     job = Job(_free(folder, stem), header, lines, last=True)
     Pen(mask, None).write([job])
     if job.failure is not None:
@@ -94,7 +94,7 @@ def _free(folder: Path, stem: str) -> Path:
 
 
 def _header_of_heir(house: House, heir: Successor) -> Header:
-    premises = Premises(house.config, house.providers, house.prices, ())
+    premises = Premises(house.setup.config, house.setup.mounted, house.setup.prices, ())
     return header_of(premises, face="", models=((heir.ref.provider_id, heir.ref.model.id),))
 
 

@@ -36,6 +36,7 @@ from trio_agent.recording.format import Header, ProviderFacts
 from trio_agent.replay.inbox import Inbox
 from trio_agent.replay.result import ReplayError
 from trio_agent.replay.upstream import PlayedProvider
+from trio_agent.setup import Setup
 from trio_agent.statemachine.money import Price
 from trio_agent.store.contract import Store
 from trio_agent.turn.toolbox import ToolBox
@@ -147,7 +148,7 @@ async def open_house(
         directory = ModelDirectory({each.id: each.models for each in mounted.values()})
         book = known.book(config, world)
         prices = _prices(header, config, directory, book, name)
-        yield House(config, mounted, directory, prices, tools(config), store, world)
+        yield House(Setup(config, mounted, directory, prices, tools(config)), store, world)
 
 
 async def _provider(

@@ -119,7 +119,7 @@ class Playing:
             open_plain_nursery() as nursery,
         ):
             self._house = house
-            self._agent = Agent(house, contexts=self.stage.context, nursery=nursery)
+            self._agent = Agent(house, contexts=lambda _: self.stage.context, nursery=nursery)
             self._app = create_app(self._agent)
             self._ending = "client_disconnected"
             yield nursery

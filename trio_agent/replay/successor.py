@@ -27,13 +27,14 @@ class Successor:
     """
 
     def __init__(self, house: House, model: str, provider_id: str | None = None) -> None:
-        providers = {each.id: each.provider for each in house.providers.values()}
+        setup = house.setup
+        providers = setup.providers
         self._planner = Planner(
-            house.config,
+            setup.config,
             providers=providers,
-            directory=house.directory,
-            prices=house.prices,
-            tools=house.tools,
+            directory=setup.directory,
+            prices=setup.prices,
+            tools=setup.tools,
         )
         request = TurnRequest(face="embedded", messages=(), model=model)
         self.ref = self._planner.resolve(request).refs[0]

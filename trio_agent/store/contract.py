@@ -14,6 +14,7 @@ from msgspec import Struct
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.store.audit import AuditStore
 from trio_agent.store.kept import Keeping, KeptStore
+from trio_agent.store.limits import Limits
 
 
 class StoreError(Exception):
@@ -176,6 +177,9 @@ class Store(TurnStore, KeptStore, AuditStore, Protocol):
         One that has an outcome by now keeps it. What was being said in the turn is broken off, as after a
         crash. A park that the turn had taken is gone.
         """
+
+    def keep_to(self, limits: Limits) -> None:
+        """Go by other limits from now on. What is beyond them goes as more comes, and with the next sweep."""
 
     async def expire_parks(self, now: float) -> int:
         """Close the turns whose park has expired as `abandoned`; returns how many."""

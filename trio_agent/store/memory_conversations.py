@@ -31,7 +31,7 @@ class MemoryConversations:
     def __init__(self, now: Callable[[], float], limits: Limits, items: MemoryItems) -> None:
         self.conversations: dict[str, ConversationRow] = {}
         self.conversations_used = Uses(now)
-        self._most_conversations = limits.max_conversations
+        self._limits = limits
         self._conversation_items = items
         self._said: dict[str, dict[str, bytes]] = {}
 
@@ -137,7 +137,7 @@ class MemoryConversations:
 
     def _evict_conversations(self) -> None:
         free = (name for name in self.conversations_used.oldest() if self.conversations[name].writer is None)
-        over = len(self.conversations) - self._most_conversations
+        over = len(self.conversations) - self._limits.max_conversations
         for name in [name for name, _ in zip(free, range(over), strict=False)]:
             self._forget_conversation(name)
 

@@ -43,6 +43,10 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         MemoryConversations.__init__(self, now, limits, self.items)
         MemoryTranscripts.__init__(self, now, limits)
 
+    def keep_to(self, limits: Limits) -> None:
+        """See `Store.keep_to`."""
+        self._limits = limits
+
     def keep(self, keeping: Keeping | None, during: str) -> None:
         """What is written with a turn's row.
 

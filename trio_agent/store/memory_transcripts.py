@@ -19,8 +19,7 @@ class MemoryTranscripts:
     def __init__(self, now: Callable[[], float], limits: Limits) -> None:
         self.sessions: dict[Session, dict[str, TranscriptNode]] = {}
         self._sessions_used = Uses(now)
-        self._most_sessions = limits.max_sessions
-        self._most_nodes = limits.max_session_turns
+        self._limits = limits
 
     async def _kept_io(self, op: str) -> None:
         raise NotImplementedError
@@ -31,10 +30,10 @@ class MemoryTranscripts:
         nodes = self.sessions.setdefault(at, {})
         nodes[node.id] = node
         self._sessions_used.now(_name(at))
-        while len(nodes) > self._most_nodes:
+        while len(nodes) > self._limits.max_session_turns:
             del nodes[_least(nodes)]
         by_name = {_name(session): session for session in self.sessions}
-        over = len(self.sessions) - self._most_sessions
+        over = len(self.sessions) - self._limits.max_sessions
         for name in [name for name, _ in zip(self._sessions_used.oldest(), range(over), strict=False)]:
             self._forget_session(by_name[name])
 

@@ -44,6 +44,11 @@ class SqlitePart:
         self._bounds = Bounds(limits)
         self._last_use = last_use
 
+    def keep_to(self, limits: Limits) -> None:
+        """See `Store.keep_to`. A transaction that runs meanwhile may go by either."""
+        self._limits = limits
+        self._bounds = Bounds(limits)
+
     async def _read_at_once(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """The result of a query of several statements, which all see the database as it is at one time."""
 
