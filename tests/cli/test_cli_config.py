@@ -115,6 +115,28 @@ def test_an_unknown_provider_module_is_found(path: Path) -> None:
     assert "'anthropic'" in found[3]["remedy"]
 
 
+def test_wrong_settings_of_a_shipped_module_are_found(path: Path) -> None:
+    """Keys, types and prices, with the code that `serve` gives them; no value is shown, plug-ins are free."""
+    path.write_text(
+        '{"providers": {"openai": {"config": {"bas_url": "s3cret"}}, "groq": {"config": {"api_key": 5}},'
+        ' "lab": {"module": "vllm", "config":'
+        ' {"models": [{"id": "m", "price": {"input": "x", "output": "1"}}]}},'
+        ' "house": {"module": "email:message_from_string", "config": {"bas_url": "free"}}},'
+        ' "provider": {"module": "replay", "config": {"wrds": 5}}}',
+        encoding="utf-8",
+    )
+    result = check("--config", str(path), "--json")
+    found = json.loads(result.stdout)["problems"]
+    assert [(each["path"], each["code"]) for each in found] == [
+        ("providers.openai.config.bas_url", "provider_unusable"),
+        ("providers.groq.config.api_key", "provider_unusable"),
+        ("providers.lab.config.models[0].price.input", "provider_unusable"),
+        ("provider.config.wrds", "provider_unusable"),
+    ]
+    assert "'base_url'" in found[0]["remedy"]
+    assert "s3cret" not in result.output
+
+
 def test_checking_modules_imports_none(path: Path, tmp_path: Path) -> None:
     """A plug-in's code does not run, nor is an HTTP client loaded."""
     (tmp_path / "loud_plugin.py").write_text("raise SystemExit('imported')")

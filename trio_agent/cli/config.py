@@ -6,18 +6,27 @@ import importlib.util
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
 
+from trio_agent.config.json_schema import config_schema
 from trio_agent.config.load import Draft, load_draft
 from trio_agent.config.mask import masked
 from trio_agent.config.problems import ConfigError, ConfigProblem, KeyPath, render_path
+from trio_agent.config.schema import Config
+from trio_agent.providers.module_settings import MEANINGS, SETTINGS, settings_problem
 from trio_agent.providers.modules import ProviderModuleError, find_mount, installed_modules
 
-_EXAMPLES: Final = """\b
+_SCHEMA_EXAMPLES: Final = """\b
+Examples:
+  trio-agent config schema > host_config.schema.json
+"""
+
+_CHECK_EXAMPLES: Final = """\b
 Examples:
   trio-agent config check --config host_config.json
   trio-agent config check --config host_config.json --json
@@ -29,7 +38,7 @@ def config() -> None:
     """Work with a configuration file."""
 
 
-@config.command()
+@config.command(epilog=_CHECK_EXAMPLES)
 @click.option(
     "--config",
     "path",
@@ -44,12 +53,12 @@ def config() -> None:
 def check(ctx: click.Context, path: Path, as_json: bool) -> None:
     """Check a configuration and print it with every default filled in and secrets masked.
 
-    Finds what can be known without starting anything: `serve` also tries the providers, tools, store and
-    address. Exits with 2 if anything is wrong.
+    Finds what can be known without starting anything, the settings of the modules that ship included:
+    `serve` also tries the providers, tools, store and address. Exits with 2 if anything is wrong.
     """
     draft = load_draft(path, os.environ)
     try:
-        found = draft.with_problems(_unknown_modules(draft)).whole()
+        found = draft.with_problems([*_unknown_modules(draft), *_wrong_settings(draft)]).whole()
     except ConfigError as error:
         if not as_json:
             raise
@@ -60,18 +69,44 @@ def check(ctx: click.Context, path: Path, as_json: bool) -> None:
     click.echo(f"{path}: all is well", err=True)
 
 
+@config.command(epilog=_SCHEMA_EXAMPLES)
+def schema() -> None:
+    """Print the JSON Schema of a configuration, for editors that complete and check with it.
+
+    It is of the draft 2020-12, and has every key with its type, range, default, unit and meaning, those of
+    the modules that ship included. It refuses nothing that `config check` accepts.
+    """
+    click.echo(json.dumps(config_schema(SETTINGS, MEANINGS), indent=2, ensure_ascii=False))
+
+
+def _declared(config: Config | None) -> list[tuple[KeyPath, str, Mapping[str, Any]]]:
+    """Each provider's place, module and settings."""
+    if config is None:
+        return []
+    declared: list[tuple[KeyPath, str, Mapping[str, Any]]] = [
+        (("providers", name), each.module, each.config) for name, each in config.providers.items()
+    ]
+    if config.provider is not None:
+        declared.append((("provider",), config.provider.module, config.provider.config))
+    return declared
+
+
+def _wrong_settings(draft: Draft) -> list[ConfigProblem]:
+    """What is wrong with settings of modules that ship, with the code that `serve` would give it."""
+    return [
+        ConfigProblem(
+            "provider_unusable", f"{render_path(path)}.{error.path}", error.message, remedy=error.remedy
+        )
+        for path, module, settings in _declared(draft.config)
+        if (error := settings_problem(module, settings))
+    ]
+
+
 def _unknown_modules(draft: Draft) -> list[ConfigProblem]:
     """The modules that no distribution declares and that cannot be imported either. Imports none that can."""
-    if draft.config is None:
-        return []
-    named: list[tuple[KeyPath, str]] = [
-        (("providers", name), each.module) for name, each in draft.config.providers.items()
-    ]
-    if draft.config.provider is not None:
-        named.append((("provider",), draft.config.provider.module))
     installed = installed_modules()
     problems: list[ConfigProblem] = []
-    for path, name in named:
+    for path, name, _ in _declared(draft.config):
         if name in installed or _is_importable(name):
             continue
         try:

@@ -32,7 +32,8 @@ def masked(config: Config) -> dict[str, Any]:
     every header's value, `Bearer …` texts and credentials inside URLs; `server.api_key`; and everywhere text
     that came from the environment, which shows as the reference that was written.
     """
-    plain = {name: getattr(config, name) for name in ConfigFile.__struct_fields__}
+    names = zip(ConfigFile.__struct_fields__, ConfigFile.__struct_encode_fields__, strict=True)
+    plain = {key: getattr(config, name) for name, key in names if name != "schema_url" or config.schema_url}
     return {
         name: _shown(msgspec.to_builtins(value), (name,), config, secret=False)
         for name, value in plain.items()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr, replace
 
 from trio_agent.statemachine.money import Price
@@ -208,7 +208,7 @@ class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ConfigFile(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The top level of `host_config.json`."""
+    """The top level of `host_config.json`. `schema_url` is for editors alone."""
 
     providers: dict[ProviderId, ProviderConfig] = {}
     provider: RunProvider | None = None
@@ -218,6 +218,7 @@ class ConfigFile(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     routing: RoutingConfig = RoutingConfig()
     prices: dict[Name, ModelPrice] = {}
     store: StoreConfig = StoreConfig()
+    schema_url: str | None = field(default=None, name="$schema")
 
 
 class Config(ConfigFile, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,7 +20,8 @@ from .resolve import BROKEN, Unresolved
 from .rules import Rule
 from .suggest import nearest, suggest_key
 
-_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,24})?([eE]-[0-9]{1,2})?")
+DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,24})?([eE]-[0-9]{1,2})?")
+"""A decimal number of 0 or more, as the whole of a string."""
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
 _SHOWN = 60
 
@@ -117,7 +118,7 @@ class Validator:
             case mi.LiteralType(values=values) if value not in values:
                 why = "is none of the possible values"
                 suggestion = json.dumps(near) if (near := nearest(value, [str(v) for v in values])) else ""
-            case mi.DecimalType() if not _DECIMAL.fullmatch(value):
+            case mi.DecimalType() if not DECIMAL.fullmatch(value):
                 why = "is not a decimal number of 0 or more"
             case mi.StrType():
                 why = _against_string(field.type, value)

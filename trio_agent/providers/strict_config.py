@@ -15,7 +15,7 @@ from trio_agent.providers.model_settings import ModelSettings, PriceSettings
 
 S = TypeVar("S", bound=Struct)
 
-Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400, extra={"unit": "seconds"})]
 Retries: TypeAlias = Annotated[int, Meta(ge=0, le=10)]
 
 
