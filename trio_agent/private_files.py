@@ -120,11 +120,14 @@ def read_whole(path: Path, limit: int) -> bytes:
     return text
 
 
-def write_whole(path: Path, text: bytes) -> None:
+def write_whole(path: Path, text: bytes, *, owner: tuple[int, int] | None = None) -> None:
     """Put a file with this content in its place, mode 0600 before it has its name.
 
     Whoever reads sees the old content or the new one, also after a power cut. Only one process at a time may
     write to one path. Raises OSError; then the old file is as it was.
+
+    Args:
+        owner: the ids of the user and the group that the file is to belong to, where it is not this one's.
     """
     new = path.with_name(path.name + ".new")
     with suppress(FileNotFoundError):
@@ -133,6 +136,8 @@ def write_whole(path: Path, text: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, PRIVATE_FILE)  # whatever the umask left of it
+            if owner is not None:
+                os.fchown(descriptor, *owner)
             file.write(text)
             file.flush()
             os.fsync(descriptor)

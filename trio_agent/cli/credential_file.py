@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from trio_agent.private_files import FileLock
+from trio_agent.private_files import FileLock, write_whole
 from trio_agent.providers.credentials import FILE_NAME, CredentialsError, read_credentials
 
-_PRIVATE: Final = 0o600
 _LOCK_LIMIT_S: Final = 10.0
 
 
@@ -32,7 +31,6 @@ class CredentialFile:
     def __init__(self, home: Path) -> None:
         self.path = home / FILE_NAME
         self._home = home
-        self._new = home / f"{FILE_NAME}.new"
 
     def read(self) -> dict[str, str]:
         """The secrets by name. Raises CredentialsError."""
@@ -49,17 +47,18 @@ class CredentialFile:
             self._refuse_foreign()
             secrets = self.read()
             edit(secrets)
-            self._write(secrets)
+            content = msgspec.json.format(msgspec.json.encode(secrets), indent=2) + b"\n"
+            write_whole(self.path, content, owner=self._owner())
 
     def delete(self) -> bool:
         """Delete the file, also one that cannot be read; whether there was one. Raises CredentialsError."""
         with self._held():
             self._refuse_foreign()
+            self.path.with_name(f"{FILE_NAME}.new").unlink(missing_ok=True)  # of a writer that was killed
             try:
                 self.path.unlink()
             except FileNotFoundError:
                 return False
-            _sync_folder(self._home)
             return True
 
     @contextmanager
@@ -71,8 +70,8 @@ class CredentialFile:
                     f"Another process has kept {lock.path} locked for {_LOCK_LIMIT_S:g} s.",
                     remedy="Nothing was changed. End that process, or wait for it.",
                 )
-            self._give_to_owner(lock.path)
-            self._new.unlink(missing_ok=True)  # what a writer left that was killed
+            if owner := self._owner():
+                os.chown(lock.path, *owner, follow_symlinks=False)
             yield
         except OSError as error:
             raise CredentialsError(
@@ -101,40 +100,7 @@ class CredentialFile:
                 remedy="Remove it, or let its owner change it.",
             )
 
-    def _write(self, secrets: dict[str, str]) -> None:
-        content = msgspec.json.format(msgspec.json.encode(secrets), indent=2) + b"\n"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self._new, flags, _PRIVATE)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(descriptor, _PRIVATE)  # the umask may have taken the owner's rights as well
-                self._give_to_owner(self._new)
-                file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-            self._new.replace(self.path)
-        finally:
-            with suppress(FileNotFoundError):
-                self._new.unlink()
-        _sync_folder(self._home)
-
-    def _give_to_owner(self, path: Path) -> None:
+    def _owner(self) -> tuple[int, int] | None:
         """What root writes into a user's home is the user's, or the user's own server could not read it."""
         home = self._home.stat()
-        if os.geteuid() == 0 and path.lstat().st_uid != home.st_uid:
-            os.chown(path, home.st_uid, home.st_gid, follow_symlinks=False)
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise CredentialsError(
-            f"{folder / FILE_NAME} has changed, but might be the old one again after a power cut: "
-            f"{error.strerror or type(error).__name__}.",
-            remedy="Check the disk.",
-        ) from None
+        return (home.st_uid, home.st_gid) if os.geteuid() == 0 and home.st_uid != 0 else None
