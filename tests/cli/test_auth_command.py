@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import pty
+import pwd
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from click.testing import CliRunner, Result
 
 from trio_agent.cli import main
 from trio_agent.providers.key_names import KEY_USES
+from trio_agent.store.sqlite import open_store
 
 SECRET = "sk-recognisable-0815-Zz"
 NO_KEYS: dict[str, str | None] = {
@@ -267,6 +272,64 @@ def test_a_file_that_others_can_read_is_an_error_with_a_remedy(
     assert result.exit_code == 1
     assert "chmod 600" in result.stderr
     assert stored(home) == {"XAI_API_KEY": "k"}
+
+
+def make_store(path: Path) -> None:
+    async def make() -> None:
+        async with open_store(path, instance_id="first", now=lambda: 1.0):
+            pass
+
+    trio.run(make)
+
+
+def audit_log(path: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT kind, actor, details FROM audit ORDER BY number").fetchall()
+    return [(kind, actor, json.loads(details)) for kind, actor, details in rows]
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_changes_are_in_the_audit_log_of_the_store(
+    run: Any, home: Path, tmp_path: Path, configured: bool
+) -> None:
+    """Where there is a database, it says who set and removed which key; a database is made by no command."""
+    database = tmp_path / "elsewhere.db" if configured else home / "store.sqlite3"
+    path = tmp_path / "host_config.json"
+    path.write_text(json.dumps({"store": {"url": f"sqlite://{database}"}}), encoding="utf-8")
+    words = ["--config", str(path)] if configured else []
+    run("set", "OPENAI_API_KEY", *words, given=SECRET)
+    assert not database.exists()
+    make_store(database)
+    run("set", "OPENAI_API_KEY", *words, given=SECRET)
+    run("set", "XAI_API_KEY", *words, given=SECRET)
+    run("remove", "OPENAI_API_KEY", *words)
+    run("clear", "--yes", *words)
+    user = f"user:{pwd.getpwuid(os.getuid()).pw_name}"
+    assert audit_log(database) == [
+        ("credential.set", user, {"name": "OPENAI_API_KEY", "replaced": True}),
+        ("credential.set", user, {"name": "XAI_API_KEY", "replaced": False}),
+        ("credential.removed", user, {"name": "OPENAI_API_KEY"}),
+        ("credential.cleared", user, {}),
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["a newer schema", "no database"])
+def test_a_store_that_takes_no_entry_keeps_nobody_from_his_keys(run: Any, home: Path, wrong: str) -> None:
+    """The key is kept, the lack is said, and the file in the store's place is as it was."""
+    home.mkdir(mode=0o700)
+    database = home / "store.sqlite3"
+    if wrong == "no database":
+        database.write_bytes(b"something else" * 100)
+    else:
+        make_store(database)
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA user_version = 999")
+    before = database.read_bytes()
+    result = run("set", "OPENAI_API_KEY", given=SECRET)
+    assert result.exit_code == 0
+    assert "audit log lacks" in result.stderr
+    assert stored(home) == {"OPENAI_API_KEY": SECRET}
+    assert database.read_bytes() == before
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
@@ -17,13 +17,17 @@ from trio_agent.cli.auth_secret import read_secret
 from trio_agent.cli.auth_tables import names_table, names_to_json, sources_table, sources_to_json
 from trio_agent.cli.common import config_option, read_draft
 from trio_agent.cli.credential_file import CredentialFile
-from trio_agent.config.home import ensure_home, resolve_home
+from trio_agent.config.home import database_path, ensure_home, resolve_home
 from trio_agent.config.load import Draft
+from trio_agent.config.problems import ConfigError
 from trio_agent.config.schema import Config
 from trio_agent.providers.credential_source import CredentialSource, source_of
 from trio_agent.providers.credentials import Credentials, CredentialsError
 from trio_agent.providers.key_names import KEY_USES, modules_reading
 from trio_agent.providers.strict_config import nearest
+
+if TYPE_CHECKING:
+    from trio_agent.store.audit import AuditKind
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -85,6 +89,7 @@ def set_(name: tuple[str, ...], config_path: Path | None) -> None:
 
     file.change(edit)
     click.echo(f"{variable} is {'replaced' if replaced else 'kept'} in {file.path}.", err=True)
+    _audit("credential.set", {"name": variable, "replaced": replaced}, config_path)
     for word in _remarks(variable):
         click.echo(word, err=True)
     click.echo(_AFTER_A_CHANGE, err=True)
@@ -160,6 +165,7 @@ def remove(name: tuple[str, ...], config_path: Path | None) -> None:
 
     file.change(edit)
     click.echo(f"{variable} is removed from {file.path}.", err=True)
+    _audit("credential.removed", {"name": variable}, config_path)
     if os.environ.get(variable, "").strip():
         click.echo(f"{variable} is still set in this environment.", err=True)
     click.echo(_AFTER_A_CHANGE, err=True)
@@ -167,8 +173,9 @@ def remove(name: tuple[str, ...], config_path: Path | None) -> None:
 
 @auth.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
 @told
-def clear(yes: bool) -> None:
+def clear(yes: bool, config_path: Path | None) -> None:
     """Delete the credentials file with all its keys, also one that cannot be read.
 
     Asks first; without a terminal it wants --yes, and exits with 2 if that is missing.
@@ -183,7 +190,9 @@ def clear(yes: bool) -> None:
         if not click.confirm(f"Delete {file.path} with all its keys?", err=True):
             raise click.Abort
     file.delete()
-    click.echo(f"{file.path} is deleted.\n{_AFTER_A_CHANGE}", err=True)
+    click.echo(f"{file.path} is deleted.", err=True)
+    _audit("credential.cleared", {}, config_path)
+    click.echo(_AFTER_A_CHANGE, err=True)
 
 
 def _variable_of(given: tuple[str, ...], config_path: Path | None) -> str:
@@ -216,6 +225,23 @@ def _variable_of(given: tuple[str, ...], config_path: Path | None) -> str:
         raise click.UsageError(f"the module {modules[name]} {where}")
     click.echo(f"The variable of {name} is {use.variables[0]}.", err=True)
     return use.variables[0]
+
+
+def _audit(kind: AuditKind, details: Mapping[str, Any], config_path: Path | None) -> None:
+    """Note a change in the audit log of the store that the configuration names, or of the home's own."""
+    config = None if config_path is None else read_draft(config_path).config
+    workspace = os.environ.get("TRIO_AGENT_WORKSPACE") or None
+    try:
+        database = (config and config.store.path) or database_path(resolve_home(os.environ), workspace)
+    except ConfigError as error:
+        click.echo(f"The audit log lacks this change: {error.problems[0].message}", err=True)
+        return
+    if not database.exists():
+        return
+    from trio_agent.cli.auth_audit import write_entry  # what opens a store takes long to import
+
+    if why := write_entry(database, kind, details):
+        click.echo(f"The audit log lacks this change: {why}", err=True)
 
 
 def _modules(config: Config | None) -> dict[str, str]:
