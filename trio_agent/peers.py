@@ -14,7 +14,15 @@ Answer: TypeAlias = Callable[[bytes], Awaitable[bytes | None]]
 
 
 class Peers(Protocol):
-    """What a process knows of those that serve beside it."""
+    """What a process knows of those that serve beside it.
+
+    `number` is the place of this process among them, from 1 on, `count` how many places there are. `name` is
+    this process's own: another one that takes its place later has another name.
+    """
+
+    number: int
+    count: int
+    name: str
 
     async def ask(self, question: str, payload: bytes = b"") -> list[bytes]:
         """The answers of the others, in no particular order. Never raises for what a peer does.
@@ -24,18 +32,34 @@ class Peers(Protocol):
             payload: what the peers need to answer it (JSON).
         """
 
+    def tell(self, question: str, payload: bytes = b"") -> None:
+        """Ask, and wait for no answer. What the others do not hear is lost without a word."""
+
     def on(self, question: str, answer: Answer) -> None:
         """Answer a question of this name from now on. An answer that fails is logged, and is none."""
+
+    def on_gone(self, gone: Callable[[str], None]) -> None:
+        """From now on, call `gone` with the name of a process that has ended, whyever. It returns at once."""
 
 
 class Alone(Peers):
     """A process that serves by itself."""
 
+    number = 1
+    count = 1
+    name = ""
+
     async def ask(self, question: str, payload: bytes = b"") -> list[bytes]:
         return []
 
+    def tell(self, question: str, payload: bytes = b"") -> None:
+        """Nobody hears it."""
+
     def on(self, question: str, answer: Answer) -> None:
         """Nobody asks."""
+
+    def on_gone(self, gone: Callable[[str], None]) -> None:
+        """Nobody can go."""
 
 
 __all__ = ["Alone", "Answer", "Peers"]

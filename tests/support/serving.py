@@ -19,7 +19,9 @@ import httpx
 
 KEY = "the-key-of-this-test-server-1"
 START_LIMIT_S = 20.0
-_ANNOUNCED = re.compile(r"trio-agent serves \d+ models on http://(\S+):(\d+)(?=\"|$)", re.MULTILINE)
+_ANNOUNCED = re.compile(
+    r"trio-agent serves \d+ models on http://(\S+):(\d+)(?: with \d+ workers)?(?=\"|$)", re.MULTILINE
+)
 
 
 def command(*args: str) -> list[str]:

@@ -6,12 +6,11 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from trio_agent import __version__
-from trio_agent.agent import Agent
 from trio_agent.config.home import ensure_home, resolve_home
 from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.config.schema import ServerConfig
@@ -19,6 +18,9 @@ from trio_agent.server.claim import Claim, ClaimError, take_claim
 from trio_agent.server.options import ServeOptions
 from trio_agent.server.state_file import ServerState
 from trio_agent.world import World
+
+if TYPE_CHECKING:
+    from trio_agent.agent import Agent
 
 END_MARGIN: Final = 2.0
 """Seconds that an orderly end takes at most beside `server.shutdown_grace`."""

@@ -21,15 +21,11 @@ from trio_agent.config.schema import Config
 from trio_agent.providers.module_settings import MEANINGS, SETTINGS, settings_problem
 from trio_agent.providers.modules import ProviderModuleError, find_mount, installed_modules
 
-_SCHEMA_EXAMPLES: Final = """\b
-Examples:
-  trio-agent config schema > host_config.schema.json
-"""
-
-_CHECK_EXAMPLES: Final = """\b
+_EXAMPLES: Final = """\b
 Examples:
   trio-agent config check --config host_config.json
   trio-agent config check --config host_config.json --json
+  trio-agent config schema > host_config.schema.json
 """
 
 
@@ -38,7 +34,7 @@ def config() -> None:
     """Work with a configuration file."""
 
 
-@config.command(epilog=_CHECK_EXAMPLES)
+@config.command()
 @click.option(
     "--config",
     "path",
@@ -69,7 +65,7 @@ def check(ctx: click.Context, path: Path, as_json: bool) -> None:
     click.echo(f"{path}: all is well", err=True)
 
 
-@config.command(epilog=_SCHEMA_EXAMPLES)
+@config.command()
 def schema() -> None:
     """Print the JSON Schema of a configuration, for editors that complete and check with it.
 

@@ -31,6 +31,7 @@ _EXAMPLES: Final = """\b
 Examples:
   trio-agent serve --config host_config.json
   trio-agent serve --config host_config.json --port 8080 --record recordings
+  trio-agent serve --config host_config.json --workers 4
 """
 
 
@@ -71,6 +72,15 @@ Examples:
 )
 @record_option
 @workspace_option
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    envvar="TRIO_AGENT_WORKERS",
+    show_envvar=True,
+    help="How many processes serve the one address.",
+)
 @click.pass_context
 def serve(
     context: click.Context,
@@ -82,6 +92,7 @@ def serve(
     log_format: LogFormat,
     record: Path | None,
     workspace: str | None,
+    workers: int,
 ) -> None:
     """Serve turns over HTTP until interrupted.
 
@@ -105,6 +116,7 @@ def serve(
         log_format=log_format,
         record=None if record is None else str(record.absolute()),
         workspace=workspace,
+        workers=workers,
     )
     trio.run(_serve, options)
 
@@ -123,6 +135,11 @@ class _Ending:
 async def _serve(options: ServeOptions) -> None:
     ending = _Ending()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        if options.workers > 1:
+            from trio_agent.cli.supervising import supervise
+
+            await supervise(options, signals)
+            return
         # Importing the server takes most of the start. A signal must find the receiver all that time.
         from trio_agent.cli.serving import serve_config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ def brief(agent: Agent) -> bytes:
 
 
 async def detailed(agent: Agent) -> bytes:
-    """State, turns, providers, store, uptime (seconds) and version."""
+    """State, turns, providers, store, uptime (seconds), version, and which of the workers says so."""
     store: dict[str, Any] = {"status": "ok"}
     parked: int | None = None
     try:
@@ -37,5 +38,6 @@ async def detailed(agent: Agent) -> bytes:
             "store": store,
             "uptime_seconds": round(agent.world.now() - agent.started_at, 3),
             "version": __version__,
+            "worker": {"number": agent.peers.number, "count": agent.peers.count, "pid": os.getpid()},
         }
     )

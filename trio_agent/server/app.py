@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
 
 import trio
 from quart import Response, has_websocket_context, request, websocket
@@ -30,10 +29,11 @@ from trio_agent.faces.request import Incoming, RawBody, authenticate
 from trio_agent.faces.responses_socket import Handshake, converse
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.access import guard_access
+from trio_agent.server.address import address_of, open_listeners
 from trio_agent.server.asgi import SocketResponse, TurnApp, TurnResponse
 from trio_agent.server.bodies import BodyBudget, check_encoding
 from trio_agent.server.limits import HttpLimits
-from trio_agent.server.listen import open_listeners, serve_asgi
+from trio_agent.server.listen import serve_asgi
 from trio_agent.server.state_routes import add_state_routes
 from trio_agent.server.turn_routes import add_turn_routes
 from trio_agent.store.contract import StoreError
@@ -250,7 +250,7 @@ async def serve_on(
     Args:
         api_key: what callers must bring; that it is fit for the address has been seen to.
     """
-    addresses = [_address(listener) for listener in listeners]
+    addresses = [address_of(listener) for listener in listeners]
     names = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses]
     async with audited(agent.store, agent.config, names), open_plain_nursery() as nursery:
         await nursery.start(
@@ -275,8 +275,3 @@ def check_exposure(host: str, api_key: str | None) -> None:
     problems = check_binding(host, api_key)
     if problems:
         raise ConfigError(problems)
-
-
-def _address(listener: trio.SocketListener) -> tuple[str, int]:
-    name: Any = listener.socket.getsockname()
-    return str(name[0]), int(name[1])

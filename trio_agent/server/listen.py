@@ -1,4 +1,4 @@
-"""Sockets to listen on, the accept loop, and the orderly end of an HTTP server.
+"""The accept loop, and the orderly end of an HTTP server.
 
 `serve_asgi` runs in any nursery and keeps nothing outside itself: an application can run several
 servers side by side, and cancelling the scope around one ends it at once.
@@ -6,15 +6,14 @@ servers side by side, and cancelling the scope around one ends it at once.
 
 from __future__ import annotations
 
-import errno
 import inspect
 import os
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
+from .address import ListenError, close_all, open_listeners
 from .connection import Connection
 from .failures import log
 from .guard import ASGIApp, WorkerContext, protocol_config, start_draining
@@ -31,69 +30,6 @@ MAX_REFUSALS: Final = 64
 """Clients over the connection limit that are told so at the same time; more are reset without a word."""
 REFUSAL_TIMEOUT: Final = 1.0
 _NO_ROOM: Final = Farewell(TRY_LATER, "the server has no room for more connections")
-
-
-class ListenError(Exception):
-    """The server cannot listen where it was told to. The message says why and what to do."""
-
-    def __init__(self, host: str, port: int, message: str) -> None:
-        super().__init__(message)
-        self.host = host
-        self.port = port
-
-
-async def open_listeners(host: str, port: int) -> list[trio.SocketListener]:
-    """Listen on every address that `host` stands for.
-
-    Args:
-        host: a name or an IP address.
-        port: 0 takes a free port, the same one on all addresses; ask `listeners[0].socket.getsockname()`.
-
-    Raises:
-        ListenError: the port is in use, not allowed, or the host is not one of this machine's.
-    """
-    try:
-        listeners = await trio.open_tcp_listeners(port, host=host)
-        if port == 0 and len(listeners) > 1:
-            listeners = await _same_port(listeners)
-    except OSError as error:
-        raise ListenError(host, port, _explain(error, host, port)) from error
-    return listeners
-
-
-async def _same_port(listeners: list[trio.SocketListener]) -> list[trio.SocketListener]:
-    """Open the other addresses on the first listener's port; `OSError` if it is taken there."""
-    first, *others = listeners
-    opened = [first]
-    port = first.socket.getsockname()[1]
-    hosts = [other.socket.getsockname()[0] for other in others]
-    _close_all(others)
-    try:
-        for host in hosts:
-            opened += await trio.open_tcp_listeners(port, host=host)
-    except OSError:
-        _close_all(opened)
-        raise
-    return opened
-
-
-def _explain(error: OSError, host: str, port: int) -> str:
-    where = f"port {port} on {host}"
-    if error.errno == errno.EADDRINUSE:
-        return f"{where} is already in use: stop the program that listens there, or choose another port"
-    if error.errno in {errno.EACCES, errno.EPERM}:
-        return f"{where} may not be opened by this user: choose a port from 1024 up"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is not an address of this machine: bind to 127.0.0.1, 0.0.0.0 or one of its own"
-    if isinstance(error, socket.gaierror):
-        return f"{host} is not a known host name: bind to an IP address or a name that resolves"
-    reason = os.strerror(error.errno) if error.errno else type(error).__name__
-    return f"cannot listen on {where}: {reason}"
-
-
-def _close_all(listeners: list[trio.SocketListener]) -> None:
-    for listener in listeners:
-        listener.socket.close()
 
 
 async def serve_asgi(
@@ -141,12 +77,12 @@ async def serve_asgi(
                     accepting.start_soon(server.accept, listener, nursery)
                 task_status.started(listeners)
                 await shutdown.wait()
-                _close_all(listeners)
+                close_all(listeners)
                 accepting.cancel_scope.cancel()
             on_draining()
             await server.drain(grace, on_grace_over, until_idle)
         finally:
-            _close_all(listeners)
+            close_all(listeners)
             server.abort()
             nursery.cancel_scope.cancel()
 

@@ -11,6 +11,7 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
     """All that `trio-agent serve` was told. What starts another server alike is here and in the environment.
 
     Paths are absolute. `api_key` is the one of the command line or its variable, not the configuration's.
+    `workers` is the number of processes that serve.
     """
 
     config: str | None = None
@@ -21,6 +22,7 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
     log_format: Literal["auto", "text", "json"] = "auto"
     record: str | None = None
     workspace: str | None = None
+    workers: int = 1
 
     def __repr__(self) -> str:
         return f"ServeOptions(config={self.config!r}, bind={self.bind!r}, port={self.port}, …)"

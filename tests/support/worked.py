@@ -1,0 +1,59 @@
+"""A `trio-agent serve --workers N`, and a client for each of its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from support.serving import Served, serving, until
+
+
+class Workers:
+    """Connections to a server, one to each of its workers, by its number."""
+
+    def __init__(self, server: Served, count: int) -> None:
+        self.server = server
+        self.count = count
+        self._open = ExitStack()
+        self._clients: dict[int, httpx.Client] = {}
+
+    def client(self, number: int) -> httpx.Client:
+        """A client whose only connection leads to the worker of this number."""
+        until(lambda: number in self._clients or self._connect(), 20)
+        return self._clients[number]
+
+    def _connect(self) -> None:
+        client = self._open.enter_context(self.fresh())
+        number = client.get("/health/detailed").json()["worker"]["number"]
+        self._clients.setdefault(number, client)
+
+    def fresh(self) -> httpx.Client:
+        """A client with a connection of its own, to any worker."""
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None)
+        return httpx.Client(base_url=self.server.url, headers=self.server.headers, timeout=30, limits=limits)
+
+    def forget(self) -> None:
+        """Close all connections, since the workers are others now."""
+        self._open.close()
+        self._clients.clear()
+
+    def pid(self, number: int) -> int:
+        answer: dict[str, Any] = self.client(number).get("/health/detailed").json()
+        pid: int = answer["worker"]["pid"]
+        return pid
+
+
+@contextmanager
+def working(
+    folder: Path, config: Mapping[str, Any], *args: str, count: int = 2, **env: str
+) -> Iterator[Workers]:
+    """Start a server with so many workers on a free port; kill all of it in the end if it still runs."""
+    with serving(folder, config, "--workers", str(count), *args, **env) as server:
+        workers = Workers(server, count)
+        try:
+            yield workers
+        finally:
+            workers.forget()

@@ -1,0 +1,1 @@
+"""Several processes that serve the same sockets: a supervisor, its workers, and how they talk."""

@@ -1,0 +1,190 @@
+"""Keeps a number of workers running: starts them, starts them again, and ends them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .messages import Ask, Gone, Ready, Reply, Serve, Start, Stop, ToSupervisor
+from .relay import Relay
+from .worker import Worker
+
+logger = logging.getLogger("trio_agent.workers")
+
+FIRST_PAUSE_SECONDS: Final = 0.5
+LONGEST_PAUSE_SECONDS: Final = 30.0
+"""The pause before a worker is started again doubles, from the first to this, while it keeps ending."""
+STEADY_SECONDS: Final = 60.0
+"""A worker that lived so long does not count as one that keeps ending."""
+STOP_MARGIN_SECONDS: Final = 2.0
+"""What workers may take beside the grace period of their turns, before they are killed."""
+AT_ONCE_SECONDS: Final = 5.0
+"""How long workers may take to write outcomes when they are told to end at once."""
+
+
+class WorkerEnded(Exception):  # noqa: N818 - it is no error where it was asked for
+    """A worker has ended. `problems` say why; without any, it ended without a word."""
+
+    def __init__(self, worker: Worker) -> None:
+        problems = () if worker.unusable is None else worker.unusable.problems
+        why = "; ".join(problem.message for problem in problems) or _how(worker.returncode)
+        super().__init__(f"worker {worker.number} (pid {worker.pid}) ended: {why}")
+        self.problems = problems
+
+
+def _how(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"killed by signal {-returncode}"
+
+
+class Booted(Struct, frozen=True):
+    """What the workers serve, as each of them has said."""
+
+    models: int
+    providers: int
+
+
+class Supervisor:
+    """Runs `start.count` workers until `stop` is called.
+
+    Args:
+        start: what workers are told; each is given its own number.
+        arguments: of the Python interpreter, to run a worker.
+        on_serving: called once, when all workers are there and begin to accept connections.
+    """
+
+    def __init__(
+        self, start: Start, arguments: Sequence[str], *, on_serving: Callable[[Booted], None]
+    ) -> None:
+        self._start = start
+        self._arguments = arguments
+        self._on_serving = on_serving
+        self._workers: dict[int, Worker] = {}
+        self._serving = trio.Event()
+        self._stopping = trio.Event()
+        self._limit = trio.CancelScope()
+        self._relay: Relay | None = None
+        self._failure: WorkerEnded | OSError | None = None
+        self.killed: list[int] = []
+        """The numbers of the workers that did not end in the time that they had."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether the first workers have all been ready."""
+        return self._serving.is_set()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of the workers that there are, in the order of their numbers."""
+        return [worker.pid for _, worker in sorted(self._workers.items()) if worker.pid]
+
+    async def run(self) -> None:
+        """Start the workers, and return when all of them have ended after `stop`.
+
+        Raises:
+            WorkerEnded: one of the first workers could not begin. The others have been ended.
+            OSError: a first worker's process could not be started.
+        """
+        async with trio.open_nursery() as helpers:
+            self._relay = Relay(self._ready_ones, helpers)
+            helpers.start_soon(self._enforce)
+            async with trio.open_nursery() as nursery:
+                for number in range(1, self._start.count + 1):
+                    nursery.start_soon(self._keep, number, nursery.cancel_scope)
+            helpers.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """End all workers: in order, and by force when that takes too long."""
+        self._stopping.set()
+        times = [worker.ready.stop_seconds for worker in self._workers.values() if worker.ready is not None]
+        limit = AT_ONCE_SECONDS if at_once else max(times, default=0.0) + STOP_MARGIN_SECONDS
+        self._limit.deadline = min(self._limit.deadline, trio.current_time() + limit)
+        for worker in self._workers.values():
+            worker.post(Stop(at_once or not self.serving))
+
+    async def _enforce(self) -> None:
+        """Kill what is left when the time is over."""
+        with self._limit:
+            await trio.sleep_forever()
+        for worker in self._workers.values():
+            logger.error("worker %d (pid %d) did not end in time and is killed", worker.number, worker.pid)
+            self.killed.append(worker.number)
+            worker.kill()
+
+    # --- one place among the workers ------------------------------------------------------------------
+
+    async def _keep(self, number: int, all_of_them: trio.CancelScope) -> None:
+        """See that there is a worker of this number."""
+        pause = FIRST_PAUSE_SECONDS
+        while not self._stopping.is_set():
+            worker = Worker(replace(self._start, number=number), self._arguments, self._heard)
+            began = trio.current_time()
+            failure = await self._live(worker)
+            if self._stopping.is_set():
+                return
+            if not self.serving:
+                self._failure = self._failure or failure
+                all_of_them.cancel()
+                return
+            if trio.current_time() - began >= STEADY_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            logger.error("%s; another one starts in %g s", failure, pause)
+            with trio.move_on_after(pause):
+                await self._stopping.wait()
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _live(self, worker: Worker) -> WorkerEnded | OSError:
+        """The whole life of a worker, and what is to be said of its end."""
+        self._workers[worker.number] = worker
+        try:
+            await worker.run()
+        except OSError as error:
+            return error
+        finally:
+            del self._workers[worker.number]
+            if self._relay is not None:
+                self._relay.went(worker)
+            for other in self._ready_ones():
+                other.post(Gone(worker.name))
+        return WorkerEnded(worker)
+
+    # --- what workers say -----------------------------------------------------------------------------
+
+    def _ready_ones(self) -> list[Worker]:
+        return [worker for worker in self._workers.values() if worker.ready is not None]
+
+    def _heard(self, worker: Worker, message: ToSupervisor) -> None:
+        match message:
+            case Ready():
+                self._is_ready(worker, message)
+            case Ask() if self._relay is not None:
+                self._relay.asked(worker, message)
+            case Reply() if self._relay is not None:
+                self._relay.replied(worker, message)
+
+    def _is_ready(self, worker: Worker, ready: Ready) -> None:
+        if self._stopping.is_set():
+            return
+        if self.serving:
+            worker.post(Serve())
+            logger.info("worker %d (pid %d) serves", worker.number, worker.pid)
+        elif len(self._ready_ones()) == self._start.count:
+            for each in self._workers.values():
+                each.post(Serve())
+            self._serving.set()
+            self._on_serving(Booted(ready.models, ready.providers))
+
+
+__all__ = ["WorkerEnded", "Booted", "Supervisor"]
