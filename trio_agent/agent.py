@@ -31,6 +31,7 @@ from trio_agent.event_log import EventLogs, LiveLog
 from trio_agent.generations import Contexts, ContextsFor, Generation, plain_contexts
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.observing.log import TurnLog
+from trio_agent.peer_turns import PeerTurns
 from trio_agent.peers import Alone, Peers
 from trio_agent.present import PresentTurns
 from trio_agent.providers.contract import Options
@@ -47,7 +48,7 @@ from trio_agent.statemachine.events import CancelReason
 from trio_agent.statemachine.money import Price
 from trio_agent.store.contract import Store, TurnRow
 from trio_agent.store.owed_outcomes import OwedOutcomes
-from trio_agent.sweeping import sweep
+from trio_agent.sweeping import sweep, sweep_after_deaths
 from trio_agent.token_count import TokenCount
 from trio_agent.tools.host import HostCallables
 from trio_agent.turn.context import TurnContext
@@ -100,12 +101,15 @@ class Agent(Reloading):
         self.peers: Peers = peers or Alone()
         observer = Observers((TurnLog(), *observers))
         super().__init__(house, contexts=contexts, observer=observer, nursery=nursery)
-        self.logs = EventLogs(house.store, house.world.now, lifetime=lambda: self._generations.lifetime)
+        self.logs = EventLogs(
+            house.store, house.world.now, lifetime=lambda: self._generations.lifetime, peers=self.peers
+        )
         self._running = RunningTurns(
             self.logs, house.world.now, nursery, owed or OwedOutcomes(house.store, None), observer
         )
         self.present = PresentTurns(self._running.present, self.peers)
         self._door = _Door()
+        self._anywhere = PeerTurns(self.peers, self._running, nursery)
         self.started_at = house.world.now()
 
     # --- the configuration --------------------------------------------------------------------------
@@ -216,9 +220,12 @@ class Agent(Reloading):
         """
         return self._running.start(admitted, log, keeper, context)
 
-    def started(self, owner: str, log_id: str) -> StartedTurn | None:
-        """The turn that runs beside its caller and writes this log, if it is this process's."""
-        return self._running.started(owner, log_id)
+    async def cancel(self, owner: str, log_id: str) -> bool:
+        """End the turn that runs beside its caller and writes this log; whether there is one.
+
+        It may run in another process that serves with this one, and then need a moment more to end.
+        """
+        return await self._anywhere.cancel(owner, log_id)
 
     async def idle(self) -> None:
         """Wait until no turn runs that was started with `start`."""
@@ -363,6 +370,7 @@ async def open_agent(
             running_agent(house, _of_setup(contexts), observers=observers, peers=peers) as agent,
         ):
             nursery.start_soon(sweep, house.store, agent.mounted_providers, house.world.now)
+            nursery.start_soon(sweep_after_deaths, house.store, agent.peers, house.world.now)
             yield agent
         nursery.cancel_scope.cancel()
 

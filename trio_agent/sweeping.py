@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import trio
 
+from trio_agent.peers import Peers
 from trio_agent.providers.contract import Provider
 from trio_agent.store.contract import Store, StoreError
 
@@ -35,6 +37,22 @@ async def sweep(store: Store, providers: Callable[[], Iterable[Provider]], now: 
         except StoreError as error:
             logger.warning("the store could not be swept: %s", error)
         await trio.sleep(SWEEP_SECONDS)
+
+
+async def sweep_after_deaths(store: Store, peers: Peers, now: Callable[[], float]) -> None:
+    """Close what another worker left running when it died, as soon as that is known, until cancelled."""
+    died, deaths = trio.open_memory_channel[None](1)
+
+    def note(name: str) -> None:
+        with suppress(trio.WouldBlock):  # a sweep is due already
+            died.send_nowait(None)
+
+    peers.on_gone(note)
+    async for _ in deaths:
+        try:
+            await store.sweep(now())
+        except StoreError as error:
+            logger.warning("the store could not be swept: %s", error)
 
 
 def _tidy(provider: Provider) -> None:

@@ -11,6 +11,7 @@ from responses_app import PATH
 from support.memory_store import MemoryStore
 
 from trio_agent.agent import Agent
+from trio_agent.peers import Peers
 from trio_agent.server.app import create_app
 from trio_agent.testing import Answer, Client, ScriptedProvider, open_test_agent
 from trio_agent.world import CountingWorld
@@ -71,11 +72,14 @@ async def state(
     store: MemoryStore | None = None,
     name: str = "",
     tools: Sequence[Callable[..., Any]] = (),
+    peers: Peers | None = None,
     **config: Any,
 ) -> AsyncIterator[State]:
     """A server; a second one on the same store has another `name`."""
     world = Named(name)
     provider = ScriptedProvider(list(scripts), name="scripted")
     store = store or MemoryStore(world.now)
-    async with open_test_agent(provider, config=config, store=store, world=world, tools=tools) as agent:
+    async with open_test_agent(
+        provider, config=config, store=store, world=world, tools=tools, peers=peers
+    ) as agent:
         yield State(agent, provider, store)

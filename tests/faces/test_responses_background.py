@@ -272,7 +272,7 @@ async def test_a_shutdown_is_told_as_a_failure(autojump_clock: trio.abc.Clock) -
 
 
 async def test_another_process_shows_it_and_follows_it(autojump_clock: trio.abc.Clock) -> None:
-    """What is in the store is shown, and the stream is the same; only its own process can cancel it."""
+    """What is in the store is shown, and the stream is the same; only its own server can cancel it."""
     async with state(SLOW) as server, state(says("?"), store=server.store, name="other") as other:
         body = await server.made(background=True)
         path = f"{PATH}/{body['id']}"
@@ -283,7 +283,7 @@ async def test_another_process_shows_it_and_follows_it(autojump_clock: trio.abc.
         for method, where in (("POST", "/cancel"), ("DELETE", "")):
             refused = await other.post(path + where, method=method)
             assert (refused.status, refused.error["code"]) == (400, "invalid_request")
-            assert "another process" in refused.error["message"]
+            assert "another server" in refused.error["message"]
         followed = await other.get(f"{path}?stream=true")
         assert followed.body == (await server.get(f"{path}?stream=true")).body
         assert events(followed.body)[-1]["response"] == await other.shown(body["id"])

@@ -55,6 +55,8 @@ class LiveLog:
         self.leave: Callable[[], None] | None = None
         """What ends the turn then."""
         self.readers = 0
+        self._held: set[str] = set()
+        """The readers of other processes."""
         self._opened = trio.Event()
         self._begun = trio.Event()
         self.settled = trio.Event()
@@ -171,7 +173,22 @@ class LiveLog:
 
     def part(self) -> None:
         self.readers -= 1
-        if self.readers == 0 and self.cancel_unread and not self.ended and self.leave is not None:
+        self._leave_if_unread()
+
+    def hold(self, token: str) -> None:
+        """Somebody reads it in another process."""
+        self._held.add(token)
+
+    def let_go(self, is_gone: Callable[[str], bool]) -> None:
+        """Those readers of other processes are gone whose token is."""
+        gone = set(filter(is_gone, self._held))
+        self._held -= gone
+        if gone:
+            self._leave_if_unread()
+
+    def _leave_if_unread(self) -> None:
+        unread = self.readers == 0 and not self._held
+        if unread and self.cancel_unread and not self.ended and self.leave is not None:
             self.left = True
             self.leave()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -25,7 +26,8 @@ PAGE_ENTRIES: Final = 100
 
 
 class LogReader:
-    """Reads one log, from a number on, to its end. Use it as a context manager: it counts as a reader inside.
+    """Reads one log, from a number on, to its end. Use it as a context manager: it counts as a reader inside,
+    for whoever makes the answer.
 
     Whatever happened, the last output that it gives ends the answer. Where the log has none, since its server
     died, or cannot be read on, it is a `SendError`, or a `Reject` where the answer was not committed before.
@@ -38,16 +40,21 @@ class LogReader:
         self._next = start
         self._committed = start > 0
         self._read = start == 0
+        self._held = ExitStack()
         self._over = False
 
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.join()
+        elif self._row is not None and self._row.ended_at is None:
+            holds = self._logs.holds
+            holds.announce(self._held.enter_context(holds.held(self._row.owner, self._row.id)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._held.close()
         if self._live is not None:
             self._live.part()
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 from trio_agent.event_log.batches import BROKEN, ending
+from trio_agent.event_log.holds import Holds
 from trio_agent.event_log.live import LiveLog
 from trio_agent.event_log.reader import LogReader
+from trio_agent.peers import Alone, Peers
 from trio_agent.store.kept import KeptStore, LogRow
 
 logger = logging.getLogger("trio_agent.log")
@@ -23,14 +25,23 @@ class EventLogs:
         store: where logs are kept.
         now: wall time in seconds since the epoch.
         lifetime: gives the seconds after which an open log that nobody here writes is given up.
+        peers: the processes that serve with this one.
     """
 
-    def __init__(self, store: KeptStore, now: Callable[[], float], *, lifetime: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: KeptStore,
+        now: Callable[[], float],
+        *,
+        lifetime: Callable[[], float],
+        peers: Peers | None = None,
+    ) -> None:
         self.store = store
         self.now = now
         self._lifetime = lifetime
         self._live: dict[str, LiveLog] = {}
         self._lost: dict[str, None] = {}
+        self.holds = Holds(peers or Alone(), self._live.values)
 
     def open(self, log_id: str, *, owner: str, face: str, cancel_unread: bool = False) -> LiveLog:
         """A log for an answer that is about to be made. `end` it, whatever becomes of it."""

@@ -26,7 +26,7 @@ from trio_agent.faces.request import Incoming
 from trio_agent.statemachine import Turn
 from trio_agent.statemachine import effects as fx
 from trio_agent.store.contract import StoreError, TurnRow
-from trio_agent.store.kept import Keeping, KeyRow
+from trio_agent.store.kept import Keeping, KeyRow, LogRow
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.keeper import Keeper, joined
 from trio_agent.turn.sink import Sink
@@ -215,16 +215,28 @@ class Once(Struct, frozen=True, kw_only=True):
 
     async def _follow_stored(self, held: KeyRow, send: Send) -> bool:
         logs, store = self.agent.logs, self.agent.store
-        row = await store.find_log(held.owner, held.log_id)
-        if row is None and self._may_begin(held):
-            await trio.sleep(POLL_SECONDS)
-            return False
-        if row is None or logs.is_broken(row):
-            await store.forget_key(held)
-            return False
-        with LogReader(logs, row, 0) as reader:
-            await self.write(reader, _replayed(send))
+        with logs.holds.held(held.owner, held.log_id) as hold:
+            row = await store.find_log(held.owner, held.log_id)
+            if row is None or row.ended_at is None:
+                # Another worker may be making it, and may be about to leave it.
+                if not await logs.holds.confirm(hold):
+                    await trio.sleep(POLL_SECONDS)
+                    return False
+                row = await store.find_log(held.owner, held.log_id)
+            if row is None and self._may_begin(held):
+                await trio.sleep(POLL_SECONDS)
+                return False
+            if row is None or logs.is_broken(row) or await self._was_left(row):
+                await store.forget_key(held)
+                return False
+            with LogReader(logs, row, 0) as reader:
+                await self.write(reader, _replayed(send))
         return True
+
+    async def _was_left(self, row: LogRow) -> bool:
+        """Whether there is no answer, since nobody read it: its key went with it, after we had found it."""
+        turn = None if row.ended_at is None else await self.agent.store.get_turn(row.turn_id)
+        return turn is not None and (turn.outcome, turn.reason) == ("cancelled", "client_disconnected")
 
     def _may_begin(self, held: KeyRow) -> bool:
         """Whether another process may be about to let the holder of a key in, or to free the key."""

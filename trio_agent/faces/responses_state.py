@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import trio
 from msgspec import Struct
 
 from trio_agent.agent import Agent
@@ -26,6 +27,11 @@ from trio_agent.wire.responses_events import encode
 
 ENCRYPTED = "reasoning.encrypted_content"
 _PAGE = 1000
+POLL_SECONDS = 0.1
+"""How often it is looked whether a response has ended that another worker makes."""
+ENDING_SECONDS = 15.0
+"""How long it may take to end: longer than a write to the store may take."""
+RETRY_SECONDS = 5.0
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -143,17 +149,22 @@ def _is_over(agent: Agent, answer: AnswerRow) -> bool:
 
 async def _ended(agent: Agent, answer: AnswerRow, what: str) -> AnswerRow:
     """End a response that is being made; its row then."""
-    turn = agent.started(answer.owner, answer.id)
-    if turn is not None:
-        await turn.cancel()
-        await turn.wait()
-    answer = await _answer(agent, answer.owner, answer.id)
-    if turn is None and not _is_over(agent, answer):
-        raise AgentError(
-            "invalid_request",
-            f"The response {answer.id!r} is being made by another process of this server, so it cannot be "
-            f"{what} here.",
-        )
+    found = await agent.cancel(answer.owner, answer.id)
+    deadline = trio.current_time() + ENDING_SECONDS
+    while not _is_over(agent, answer := await _answer(agent, answer.owner, answer.id)):
+        if not found:
+            raise AgentError(
+                "invalid_request",
+                f"The response {answer.id!r} is being made by another server on the same store, so it cannot "
+                f"be {what} here.",
+            )
+        if trio.current_time() > deadline:
+            raise AgentError(
+                "server_busy",
+                f"The response {answer.id!r} has been told to end, and has not ended yet.",
+                retry_after=RETRY_SECONDS,
+            )
+        await trio.sleep(POLL_SECONDS)
     return answer
 
 

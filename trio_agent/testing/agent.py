@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from trio_agent.agent import Agent, running_agent
 from trio_agent.boot import boot
 from trio_agent.config.load import parse_draft
+from trio_agent.peers import Peers
 from trio_agent.providers.contract import Coordinator, Mount, Provider
 from trio_agent.store.contract import Store
 from trio_agent.store.memory import MemoryStore
@@ -30,6 +31,7 @@ async def open_test_agent(
     env: Mapping[str, str] | None = None,
     store: Store | None = None,
     world: World | None = None,
+    peers: Peers | None = None,
 ) -> AsyncIterator[Agent]:
     """Boot an agent on these providers, and close it when the block is left.
 
@@ -45,6 +47,7 @@ async def open_test_agent(
         store: what keeps the rows; by default a new store in memory. A store that lives on may be given to a
             second agent: for it the server was started anew.
         world: where wall time, ids and random numbers come from.
+        peers: the processes that serve with this one; by default there are none.
 
     Raises:
         ConfigError: with every problem that was found.
@@ -70,7 +73,7 @@ async def open_test_agent(
                 mounts=mounts,
                 store=MemoryStore(world.now) if store is None else store,
             ) as house,
-            running_agent(house) as agent,
+            running_agent(house, peers=peers) as agent,
         ):
             yield agent
 
