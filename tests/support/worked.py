@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from support.serving import Served, serving, until
+from support.serving import START_LIMIT_S, Served, serving, until
 
 
 class Workers:
@@ -21,14 +21,30 @@ class Workers:
         self._clients: dict[int, httpx.Client] = {}
 
     def client(self, number: int) -> httpx.Client:
-        """A client whose only connection leads to the worker of this number."""
-        until(lambda: number in self._clients or self._connect(), 20)
-        return self._clients[number]
+        """A client whose only connection leads to the worker of this number, for as long as it is whole."""
+        client = self._clients.get(number)
+        if client is None or self._number(client) != number:
+            client = self._clients[number] = self.another(number)
+            self._open.callback(client.close)
+        return client
 
-    def _connect(self) -> None:
-        client = self._open.enter_context(self.fresh())
-        number = client.get("/health/detailed").json()["worker"]["number"]
-        self._clients.setdefault(number, client)
+    def another(self, number: int) -> httpx.Client:
+        """One more client of that kind, to be closed by the caller."""
+
+        def found() -> httpx.Client | None:
+            client = self.fresh()
+            if self._number(client) == number:
+                return client
+            client.close()
+            return None
+
+        client: httpx.Client = until(found, START_LIMIT_S)
+        return client
+
+    @staticmethod
+    def _number(client: httpx.Client) -> int:
+        number: int = client.get("/health/detailed").json()["worker"]["number"]
+        return number
 
     def fresh(self) -> httpx.Client:
         """A client with a connection of its own, to any worker."""
