@@ -23,6 +23,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "provider": "Check a provider plug-in.",
     "auth": "Keep, list and remove the keys of providers.",
     "config": "Check a configuration.",
+    "turns": "Look at what turns did.",
+    "audit": "List what was done to the server.",
     "replay": "Replay recorded turns, and compare.",
     "machine": "Print the turn's state machine.",
     "completion": "Print a shell's completion script.",
