@@ -13,14 +13,13 @@ from trio_agent.boot import House, limits_of
 from trio_agent.config.changes import changed_keys
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError, ConfigProblem
-from trio_agent.config.schema import Config
 from trio_agent.generations import ContextsFor, Generation, Generations
 from trio_agent.providers.contract import Provider
 from trio_agent.setup import Setup
 from trio_agent.turn.observer import TurnObserver
 
-Check: TypeAlias = Callable[[Config], Sequence[ConfigProblem]]
-"""What is wrong with a configuration that is to replace the one in force."""
+Check: TypeAlias = Callable[[Draft], Sequence[ConfigProblem]]
+"""What forbids a configuration that is to replace the one in force."""
 
 
 class Reload(Struct, frozen=True):
@@ -110,7 +109,7 @@ class Reloading:
         """
         if self._house.set_up is None:
             raise RuntimeError("this agent cannot boot another configuration")
-        setup = await self._house.set_up(self._checked(draft))
+        setup = await self._house.set_up(draft.with_problems(self._problems_of(draft)))
         generation = self._generation(setup)
         self._generations.add(generation)
         return generation
@@ -121,7 +120,7 @@ class Reloading:
         Raises:
             ConfigError: it does not fit what is in force by now; discard it.
         """
-        problems = self._problems_of(generation.config)
+        problems = self._problems_of(Draft(generation.config))
         if problems:
             raise ConfigError(problems)
         before = self._generations.newest
@@ -146,16 +145,10 @@ class Reloading:
             setup, store=self._house.store, observer=self._observer, contexts=self._contexts(setup)
         )
 
-    def _checked(self, draft: Draft) -> Draft:
-        if draft.config is None:
-            return draft
-        problems = self._problems_of(draft.config)
-        # What was left out because something is wrong with it is not held against the rest.
-        return draft.with_problems([each for each in problems if not draft.lacks(*each.path.split("."))])
-
-    def _problems_of(self, config: Config) -> list[ConfigProblem]:
-        problems = [problem for check in self._checks for problem in check(config)]
-        if config.store.path != self._generations.newest.config.store.path:
+    def _problems_of(self, draft: Draft) -> list[ConfigProblem]:
+        problems = [problem for check in self._checks for problem in check(draft)]
+        started_with = self._generations.newest.config.store.path
+        if draft.config and draft.config.store.path != started_with and not draft.lacks("store"):
             problems.append(
                 ConfigProblem(
                     "config_needs_restart",

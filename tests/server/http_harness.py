@@ -235,9 +235,9 @@ async def serving(
             await serve_asgi(
                 app or make_app(watch),
                 [listener],
-                limits=HttpLimits(**limits),
+                limits=lambda: HttpLimits(**limits),
                 shutdown=shutdown,
-                grace=grace,
+                grace=lambda: grace,
                 on_grace_over=on_grace_over or (lambda: calls.append("grace over")),
                 on_draining=lambda: calls.append("draining"),
                 render_error=render,

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from trio_agent.agent import Agent
 from trio_agent.cli.common import read_draft
 from trio_agent.config.schema import AgentConfig, ServerConfig
 from trio_agent.faces import answer, messages_request, request
@@ -112,9 +111,7 @@ def test_the_servers_limits_come_from_the_configuration(tmp_path: Path) -> None:
               "write_timeout": 7.3, "websocket_idle_timeout": 7.4}  # fmt: skip
     path = tmp_path / "c.json"
     path.write_bytes(msgspec.json.encode({"providers": {"replay": {}}, "server": wanted}))
-    agent = Agent.__new__(Agent)
-    agent.config = read_draft(path).whole()
-    given = msgspec.structs.asdict(http_limits(agent))
+    given = msgspec.structs.asdict(http_limits(read_draft(path).whole().server))
     assert {name: given[name] for name in wanted} == wanted
     bodies = {"max_message_bytes", "max_held_message_bytes", "message_timeout"}  # those of bodies
     assert set(given) - set(wanted) == {*bodies, "websocket_ping_interval"}

@@ -144,9 +144,9 @@ async def test_it_runs_in_the_nursery_of_an_application() -> None:
             await serve_asgi(
                 make_app(Watch()),
                 listeners,
-                limits=HttpLimits(),
+                limits=HttpLimits,
                 shutdown=trio.Event(),
-                grace=1,
+                grace=lambda: 1,
                 on_grace_over=lambda: None,
                 on_draining=lambda: None,
                 task_status=task_status,
@@ -176,9 +176,9 @@ async def test_a_failing_callback_is_raised_and_nothing_is_left() -> None:
         await serve_asgi(
             make_app(Watch()),
             listeners,
-            limits=HttpLimits(),
+            limits=HttpLimits,
             shutdown=shutdown,
-            grace=1,
+            grace=lambda: 1,
             on_grace_over=lambda: None,
             on_draining=explode,
         )

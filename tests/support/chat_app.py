@@ -11,8 +11,7 @@ from support.memory_store import MemoryStore
 
 from trio_agent.agent import Agent
 from trio_agent.providers.contract import ProviderRequest
-from trio_agent.server.app import create_app
-from trio_agent.server.asgi import TurnApp
+from trio_agent.server.app import Application, create_app
 from trio_agent.statemachine.events import CallEvent
 from trio_agent.testing import Answer, Client, open_test_agent
 from trio_agent.world import CountingWorld
@@ -24,7 +23,7 @@ class ChatApp(Client):
     """A client that brings no key by itself. `requests` has every model call's request."""
 
     def __init__(
-        self, agent: Agent, app: TurnApp, store: MemoryStore, requests: list[ProviderRequest]
+        self, agent: Agent, app: Application, store: MemoryStore, requests: list[ProviderRequest]
     ) -> None:
         super().__init__(agent, app)
         self.store = store

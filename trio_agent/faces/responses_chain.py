@@ -28,13 +28,12 @@ class Kept(Struct, frozen=True):
 class Chain:
     """What was said up to the end of each of the latest answers.
 
-    Args:
-        max_bytes: of all of them; what two have in common counts twice. A conversation that is longer by
-            itself is not kept: its client has to send it whole, as over HTTP.
+    `max_bytes` is for all of them; what two have in common counts twice. A conversation that is longer by
+    itself is not kept: its client has to send it whole, as over HTTP.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, max_bytes: int = 0) -> None:
+        self.max_bytes = max_bytes
         self._kept: dict[str, Kept] = {}
 
     def find(self, response_id: str) -> Kept | None:
@@ -61,7 +60,7 @@ class Chain:
         size = len(_encode(before)) if known is None else known.size
         size += len(_encode(said)) + len(_encode(tools))
         self._kept[response_id] = Kept(History((*before, *said), tuple(tools)), size)
-        room = self._max_bytes
+        room = self.max_bytes
         for number, (name, kept) in enumerate(reversed([*self._kept.items()])):
             room -= kept.size
             if room < 0 or number >= MOST_ANSWERS:

@@ -11,6 +11,7 @@ Open Responses, "WebSocket Transport", is the source of these rules.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final, Protocol
 
@@ -39,6 +40,7 @@ LIFETIME_SECONDS: Final = 3600.0
 """After which a connection takes no more requests, by the specification. A turn that runs then may end."""
 
 _NORMAL_CLOSURE: Final = 1000
+_POLICY_VIOLATION: Final = 1008
 
 
 class _Message(Struct):
@@ -69,21 +71,28 @@ class Socket(Protocol):
         """End the connection."""
 
 
+class Entry(Struct, frozen=True):
+    """What one request goes by: the agent as it is now. `hold` makes the request's body of a message."""
+
+    agent: Agent
+    hold: Callable[[bytes], RawBody]
+
+
 class Handshake(Struct, frozen=True):
     """What holds for all requests of a connection: header names in lower case, the caller's key.
 
-    `hold` makes a request's body of a message.
+    `enter` lets one more request in. It raises AgentError where the connection would not be opened any more.
     """
 
     path: str
     headers: Mapping[str, str]
     owner: str
-    hold: Callable[[bytes], RawBody]
+    enter: Callable[[], AbstractContextManager[Entry]]
 
 
-async def converse(agent: Agent, handshake: Handshake, socket: Socket) -> None:
+async def converse(handshake: Handshake, socket: Socket) -> None:
     """Answer the requests of one connection, for as long as it lasts and may last."""
-    chain = Chain(agent.config.server.max_request_bytes)
+    chain = Chain()
     end = trio.current_time() + LIFETIME_SECONDS
     while True:
         message: str | bytes | None = None
@@ -91,7 +100,13 @@ async def converse(agent: Agent, handshake: Handshake, socket: Socket) -> None:
             message = await socket.receive()
         if message is None:
             break
-        await _answer(agent, handshake, socket, chain, message)
+        try:
+            with handshake.enter() as entry:
+                await _answer(entry, handshake, socket, chain, message)
+        except AgentError as error:
+            await socket.send(error_event(error))
+            await socket.close(_POLICY_VIOLATION, "the connection would not be opened any more")
+            return
     limit = AgentError(
         "websocket_connection_limit_reached",
         f"A connection lasts {LIFETIME_SECONDS / 60:g} minutes. Open a new one to go on; answers that "
@@ -121,14 +136,16 @@ def _as_members(headers: Headers) -> dict[str, str]:
 
 
 async def _answer(
-    agent: Agent, handshake: Handshake, socket: Socket, chain: Chain, message: str | bytes
+    entry: Entry, handshake: Handshake, socket: Socket, chain: Chain, message: str | bytes
 ) -> None:
     """Answer one request. Whatever is wrong with it becomes the one event that answers it."""
     said = _Message()
+    agent = entry.agent
+    chain.max_bytes = agent.config.server.max_request_bytes
     try:
         if isinstance(message, bytes):
             raise AgentError("invalid_request", "Requests are text messages; this one was binary.")
-        body = handshake.hold(message.encode())
+        body = entry.hold(message.encode())
         del message
         incoming = Incoming(handshake.path, handshake.headers, body, handshake.owner, agent.context())
         try:
@@ -309,4 +326,4 @@ class _SocketSink:
             await self._socket.send((b"%b%b}" % (line[:-1], also) if also else line).decode())
 
 
-__all__ = ["LIFETIME_SECONDS", "Handshake", "Socket", "converse", "error_event"]
+__all__ = ["LIFETIME_SECONDS", "Entry", "Handshake", "Socket", "converse", "error_event"]

@@ -17,7 +17,7 @@ from trio_agent.recording.format import Embedded, Request
 from trio_agent.recording.sinks import traced_send
 from trio_agent.replay.stage import Stage
 from trio_agent.replay.tools import PlayedHost
-from trio_agent.server.asgi import TurnApp
+from trio_agent.server.app import Application
 from trio_agent.server.connection import CANCELS_ON_DISCONNECT
 from trio_agent.statemachine.effects import Output
 from trio_agent.turn.request import TurnRequest
@@ -71,7 +71,7 @@ class Client:
         self._stage = stage
         self._gate = gate
 
-    async def run_http(self, app: TurnApp, line: Request) -> None:
+    async def run_http(self, app: Application, line: Request) -> None:
         """Send a request to the application, as `serve_asgi` would."""
         body = body_of(line)
         scope = {
@@ -101,7 +101,7 @@ class Client:
             # An answer that no face made (404, 415, …) has no context, so nobody has written it down.
             await (take if len(self._stage.contexts) > before else untold)(message)
 
-        await self._run(lambda: app(scope, receive, send))  # type: ignore[arg-type]
+        await self._run(lambda: app(scope, receive, send))
 
     async def run_embedded(self, agent: Agent, line: Embedded) -> None:
         """Ask for a turn in this process, and read it to its end."""

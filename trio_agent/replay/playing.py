@@ -32,8 +32,7 @@ from trio_agent.replay.store import ReplayStore
 from trio_agent.replay.successor import Successor
 from trio_agent.replay.timers import PlayedTimers
 from trio_agent.replay.tools import PlayedTools
-from trio_agent.server.app import create_app
-from trio_agent.server.asgi import TurnApp
+from trio_agent.server.app import Application, create_app
 from trio_agent.statemachine.conversation import ToolResult
 from trio_agent.statemachine.events import CancelReason, Timer
 from trio_agent.world import SeededWorld
@@ -81,7 +80,7 @@ class Playing:
         self._tools: PlayedTools
         self._house: House
         self._agent: Agent
-        self._app: TurnApp
+        self._app: Application
         self.oddities = Oddities(recording, self.stage)
 
     def _make_stage(self, header: Header) -> Stage:

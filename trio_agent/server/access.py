@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -17,12 +17,15 @@ EXPOSED_HEADERS = "X-Turn-Id, X-Ignored, X-Truncated, Retry-After, Idempotent-Re
 """What pages of the allowed origins may read of an answer, beside what every page may."""
 
 
-def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> None:
+def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> Callable[[Headers], bool]:
     """Refuse foreign hosts and origins, and tell browsers of the origins that are welcome (CORS).
 
     Args:
         keyless: whether the server asks for no key; it then answers only what is addressed to this machine.
         origins: the pages that may call, as browsers write them.
+
+    Returns:
+        The check of a request's headers by itself. Raises AgentError for a stranger.
     """
     allowed = frozenset(origins)
 
@@ -56,6 +59,8 @@ def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> None
             response.headers["access-control-expose-headers"] = EXPOSED_HEADERS
             response.headers.add("vary", "Origin")
         return response
+
+    return check
 
 
 def _preflight() -> Response:

@@ -16,6 +16,13 @@ RETRY_SECONDS: Final = 1.0
 """What a client is told to wait whose body found no room."""
 
 
+class BodyBytes:
+    """Counts the bytes of request bodies that one server holds."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
 class BodyBudget:
     """The bytes of request bodies that one server holds.
 
@@ -26,13 +33,21 @@ class BodyBudget:
         most: bytes of all bodies at once.
         most_each: bytes of one body.
         timeout: seconds that one body may take to arrive.
+        bytes_held: counts them, and those of others that are to count too; by default only this one's.
     """
 
-    def __init__(self, most: int, *, most_each: int, timeout: float) -> None:
+    def __init__(
+        self, most: int, *, most_each: int, timeout: float, bytes_held: BodyBytes | None = None
+    ) -> None:
         self._most = most
         self._most_each = most_each
         self._timeout = timeout
-        self.held = 0
+        self._bytes = bytes_held or BodyBytes()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held now."""
+        return self._bytes.held
 
     async def read(self, chunks: AsyncIterable[bytes], announced: int | None) -> RawBody:
         """The whole of a body. It counts until it is closed.
@@ -48,13 +63,13 @@ class BodyBudget:
         mine = 0
 
         def let_go() -> None:
-            self.held -= mine
+            self._bytes.held -= mine
 
         try:
             with trio.fail_after(self._timeout):
                 async for piece in chunks:
                     mine += len(piece)
-                    self.held += len(piece)
+                    self._bytes.held += len(piece)
                     if mine > self._most_each:
                         raise _refusal(413)
                     self._check_room(0)
@@ -77,10 +92,10 @@ class BodyBudget:
             AgentError: `server_busy`, there is no room for it.
         """
         self._check_room(len(data))
-        self.held += len(data)
+        self._bytes.held += len(data)
 
         def let_go() -> None:
-            self.held -= len(data)
+            self._bytes.held -= len(data)
 
         return RawBody(data, let_go)
 

@@ -16,7 +16,7 @@ import trio
 from .address import ListenError, close_all, open_listeners
 from .connection import Connection
 from .failures import log
-from .guard import ASGIApp, WorkerContext, protocol_config, start_draining
+from .guard import ASGIApp, Config, WorkerContext, protocol_config, start_draining
 from .limits import HttpLimits
 from .replies import RenderError, plain_error, raw_response, render
 from .websocket_call import MessageRoom
@@ -36,9 +36,9 @@ async def serve_asgi(
     app: ASGIApp,
     listeners: list[trio.SocketListener],
     *,
-    limits: HttpLimits,
+    limits: Callable[[], HttpLimits],
     shutdown: trio.Event,
-    grace: float,
+    grace: Callable[[], float],
     on_grace_over: Callable[[], Awaitable[None] | None],
     on_draining: Callable[[], None],
     until_idle: Callable[[], Awaitable[None]] | None = None,
@@ -51,7 +51,7 @@ async def serve_asgi(
     not spoken: what must live as long as the server lives in the nursery around it.
 
     At `shutdown` the listeners close, `on_draining` is called, idle connections close, and running
-    requests go on for up to `grace` seconds, answered with `Connection: close`. Is one left then,
+    requests go on for up to `grace()` seconds, answered with `Connection: close`. Is one left then,
     `on_grace_over` is called (and awaited, if it returns an awaitable), and `LAST_WORDS_TIMEOUT` later
     the rest is cancelled and reset. A client that never reads cannot delay that; an application that
     shields its clean-up can, by as long as it does. Cancelling `serve_asgi` skips all of it.
@@ -59,9 +59,9 @@ async def serve_asgi(
     Args:
         app: called as `app(scope, receive, send)`, for the scopes `http` and `websocket`.
         listeners: open sockets, closed when this returns.
-        limits: sizes and times.
+        limits: gives the sizes and times of a connection that comes now.
         shutdown: set it to end the server in order.
-        grace: seconds for running requests.
+        grace: gives the seconds for running requests.
         on_grace_over: tells running turns to end with a terminal event.
         on_draining: tells health checks that no new request will come.
         until_idle: waits for what the application does without a connection. It has the same time as the
@@ -80,7 +80,7 @@ async def serve_asgi(
                 close_all(listeners)
                 accepting.cancel_scope.cancel()
             on_draining()
-            await server.drain(grace, on_grace_over, until_idle)
+            await server.drain(grace(), on_grace_over, until_idle)
         finally:
             close_all(listeners)
             server.abort()
@@ -90,12 +90,13 @@ async def serve_asgi(
 class _Server:
     """The connections of one `serve_asgi`."""
 
-    def __init__(self, app: ASGIApp, limits: HttpLimits, render_error: RenderError) -> None:
+    def __init__(self, app: ASGIApp, limits: Callable[[], HttpLimits], render_error: RenderError) -> None:
         self._app = app
         self._limits = limits
         self._render_error = render_error
-        self._config = protocol_config(max_header_bytes=limits.max_header_bytes, log=log)
-        self._room = MessageRoom(limits.max_held_message_bytes)
+        self._configs: dict[int, Config] = {}
+        """Of hypercorn's, by `max_header_bytes`: the one limit that is read there."""
+        self._room = MessageRoom(limits().max_held_message_bytes)
         self._context = WorkerContext(None)
         self._connections: dict[Connection, None] = {}
         self._refusals = 0
@@ -117,19 +118,27 @@ class _Server:
                 await trio.sleep(ACCEPT_PAUSE)
                 continue
             failing = False
-            if len(self._connections) < self._limits.max_connections or self._close_an_idle_one():
-                self._start(stream, nursery)
+            limits = self._limits()
+            if len(self._connections) < limits.max_connections or self._close_an_idle_one():
+                self._start(stream, limits, nursery)
             elif self._refusals < MAX_REFUSALS:
                 self._refusals += 1
                 nursery.start_soon(self._refuse, stream)
             else:
                 stream.socket.close()
 
-    def _start(self, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
-        app, config, context, room = self._app, self._config, self._context, self._room
-        connection = Connection(stream, app, config, context, self._limits, room, self._render_error)
+    def _start(self, stream: trio.SocketStream, limits: HttpLimits, nursery: trio.Nursery) -> None:
+        app, config, context, room = self._app, self._config_for(limits), self._context, self._room
+        room.most = limits.max_held_message_bytes
+        connection = Connection(stream, app, config, context, limits, room, self._render_error)
         self._connections[connection] = None
         nursery.start_soon(self._run, connection)
+
+    def _config_for(self, limits: HttpLimits) -> Config:
+        most = limits.max_header_bytes
+        if most not in self._configs:
+            self._configs[most] = protocol_config(max_header_bytes=most, log=log)
+        return self._configs[most]
 
     async def _run(self, connection: Connection) -> None:
         try:
@@ -170,7 +179,8 @@ class _Server:
         until_idle: Callable[[], Awaitable[None]] | None,
     ) -> None:
         """Let running requests end; see `serve_asgi`."""
-        await start_draining(self._config, self._context)
+        for config in self._configs.values():
+            await start_draining(config, self._context)
         for connection in list(self._connections):
             connection.drain()
         with trio.move_on_after(grace) as scope:

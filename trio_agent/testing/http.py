@@ -9,8 +9,7 @@ import msgspec
 import trio
 
 from trio_agent.agent import Agent
-from trio_agent.server.app import create_app
-from trio_agent.server.asgi import TurnApp
+from trio_agent.server.app import Application, create_app
 from trio_agent.server.connection import CANCELS_ON_DISCONNECT
 from trio_agent.wire.sse import SSEEvent, SSEParser
 
@@ -68,7 +67,7 @@ class Answer:
 class Client:
     """A client of one agent. To cancel a request is to leave: the turn ends as if the client had hung up."""
 
-    def __init__(self, agent: Agent, app: TurnApp, api_key: str | None = None) -> None:
+    def __init__(self, agent: Agent, app: Application, api_key: str | None = None) -> None:
         self.agent = agent
         self.app = app
         self._api_key = api_key

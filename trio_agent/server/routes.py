@@ -1,0 +1,210 @@
+"""Which path leads to which face, under one configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TypeAlias
+
+from quart import Response, has_websocket_context, request, websocket
+from werkzeug.datastructures import Headers as WireHeaders
+
+from trio_agent.admission import STORE_RETRY_SECONDS
+from trio_agent.agent import Agent
+from trio_agent.errors import AgentError
+from trio_agent.faces import chat, compact, count_tokens, health, messages, models, responses, sessions
+from trio_agent.faces.answer import (
+    JSON,
+    Headers,
+    Send,
+    body_renderer,
+    error_headers,
+    send_error,
+    turn_headers,
+)
+from trio_agent.faces.request import Incoming, RawBody, authenticate
+from trio_agent.faces.responses_socket import Entry, Handshake, converse
+from trio_agent.server.access import guard_access
+from trio_agent.server.asgi import SocketResponse, TurnApp, TurnResponse
+from trio_agent.server.bodies import BodyBudget, BodyBytes, check_encoding
+from trio_agent.server.state_routes import add_state_routes
+from trio_agent.server.turn_routes import add_turn_routes
+from trio_agent.store.contract import StoreError
+
+Respond: TypeAlias = Callable[[Agent, Incoming, Send], Awaitable[None]]
+Enter: TypeAlias = Callable[[Mapping[str, str]], AbstractContextManager[Entry]]
+
+
+class Routes:
+    """The application of an agent under one configuration.
+
+    Args:
+        agent: as it is under that configuration.
+        api_key: the key that every caller must bring, except on `/health`. Without one, only requests that
+            were addressed to this machine itself are answered: a web page must not reach a local server by
+            a name of its own.
+        bytes_held: counts the bodies of the server, those under other configurations included.
+        enter: lets in a request of a WebSocket, which may live longer than the configuration does.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        api_key: str | None,
+        bytes_held: BodyBytes,
+        enter: Enter,
+    ) -> None:
+        server = agent.config.server
+        self.agent = agent
+        self.app = TurnApp(
+            "trio_agent",
+            max_request_bytes=server.max_request_bytes,
+            body_timeout=server.body_timeout,
+            render_error=render_error,
+        )
+        self.budget = BodyBudget(
+            server.max_body_bytes_in_flight,
+            most_each=server.max_request_bytes,
+            timeout=server.body_timeout,
+            bytes_held=bytes_held,
+        )
+        self._api_key = api_key
+        self._enter = enter
+        self._add_turns()
+        self._add_reading()
+        self._add_failures()
+        add_state_routes(self.app, agent, caller=self.caller, read=self.read)
+        add_turn_routes(self.app, agent, caller=self.caller)
+        self._check_access = guard_access(self.app, keyless=api_key is None, origins=server.cors_origins)
+
+    def check_socket(self, headers: Mapping[str, str]) -> None:
+        """Refuse a WebSocket that would not be opened under this configuration. Raises AgentError.
+
+        Args:
+            headers: that it was opened with, names in lower case.
+        """
+        self._check_access(WireHeaders(dict(headers)))
+        authenticate(headers, self._api_key)
+
+    def caller(self) -> str:
+        """Whose key the running request brings. Raises AgentError."""
+        return authenticate(_headers(), self._api_key)
+
+    async def read(self) -> RawBody:
+        """The body of the running request. Raises AgentError."""
+        check_encoding(_headers())
+        return await self.budget.read(request.body, request.content_length)
+
+    async def _turn(self, respond: Respond) -> TurnResponse:
+        owner = self.caller()
+        check_encoding(_headers())
+        body = partial(self.budget.read, request.body, request.content_length)
+        return TurnResponse(partial(_run, respond, self.agent, request.path, _headers(), owner, body))
+
+    def _add_turns(self) -> None:
+        posted: dict[str, Respond] = {
+            "/v1/chat/completions": chat.respond,
+            "/v1/responses": responses.respond,
+            "/v1/responses/compact": compact.respond,
+            "/v1/messages": messages.respond,
+            "/v1/messages/count_tokens": count_tokens.respond,
+        }
+        for path, respond in posted.items():
+            self.app.add_url_rule(path, path, partial(self._turn, respond), methods=["POST"])
+
+        @self.app.websocket("/v1/responses")
+        async def converse_in_responses() -> SocketResponse:
+            headers = _lower(websocket.headers)
+            owner = authenticate(headers, self._api_key)
+            handshake = Handshake(websocket.path, headers, owner, partial(self._enter, headers))
+            return SocketResponse(partial(converse, handshake))
+
+    def _add_reading(self) -> None:
+        app, agent = self.app, self.agent
+
+        @app.get("/v1/models")
+        async def list_models() -> Response:
+            self.caller()
+            return _json(models.listing(agent, _headers()))
+
+        @app.get("/v1/models/<path:name>")
+        async def one_model(name: str) -> Response:
+            self.caller()
+            return _json(models.one(agent, name, _headers()))
+
+        @app.get("/v1/sessions/<path:name>")
+        async def one_session(name: str) -> Response:
+            return _json(await sessions.one(agent, self.caller(), name, request.args.get("branch")))
+
+        @app.get("/health")
+        @app.get("/v1/health")
+        async def brief_health() -> Response:
+            return _json(health.brief(agent))
+
+        @app.get("/health/detailed")
+        async def detailed_health() -> Response:
+            self.caller()
+            return _json(await health.detailed(agent))
+
+    def _add_failures(self) -> None:
+        @self.app.errorhandler(AgentError)
+        async def refused(error: AgentError) -> Response:
+            called = websocket if has_websocket_context() else request
+            render = body_renderer(called.path, _lower(called.headers))
+            return _json(render(error), error.status, error_headers(error))
+
+        @self.app.errorhandler(StoreError)
+        async def unreachable(error: StoreError) -> Response:
+            return await refused(AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS))
+
+
+async def _run(
+    respond: Respond,
+    agent: Agent,
+    path: str,
+    headers: Mapping[str, str],
+    owner: str,
+    read: Callable[[], Awaitable[RawBody]],
+    send: Send,
+) -> None:
+    """One request of a face's. The body is read in the frame that also lets go of it, whatever happens."""
+    try:
+        body = await read()
+        try:
+            context = agent.context()
+            if context.listens:
+                context.http_request(path, headers, body.peek())
+                send = context.http(send)
+            await respond(agent, Incoming(path, headers, body, owner, context), send)
+        finally:
+            body.close()
+    except AgentError as error:
+        about = [] if error.turn_id is None else turn_headers(error.turn_id, ())
+        await send_error(send, error, about, body_renderer(path))
+
+
+def _headers() -> dict[str, str]:
+    return _lower(request.headers)
+
+
+def _lower(headers: WireHeaders) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _json(body: bytes, status: int = 200, headers: Headers = JSON) -> Response:
+    response = Response(body, status, content_type="application/json")
+    for name, value in headers:
+        response.headers[name.decode()] = value.decode()
+    return response
+
+
+def render_error(status: int, code: str, message: str, request_path: str) -> tuple[bytes, Headers]:
+    """The body of an error that no face made, in the envelope of the path's format."""
+    error = AgentError(code, message)
+    body = body_renderer(request_path)(error)
+    return body, [*JSON, *error_headers(error)] if status < 500 else list(JSON)
+
+
+__all__ = ["Routes", "render_error"]
