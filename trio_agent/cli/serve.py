@@ -26,6 +26,7 @@ from trio_agent.server.options import ServeOptions
 
 if TYPE_CHECKING:
     from trio_agent.agent import Agent
+    from trio_agent.cli.reloading import Wanted
 
 _EXAMPLES: Final = """\b
 Examples:
@@ -97,7 +98,8 @@ def serve(
     """Serve turns over HTTP until interrupted.
 
     The first SIGTERM or SIGINT lets running turns finish (server.shutdown_grace); a second one ends them
-    at once. `serve chat-completions` is the same as `serve`.
+    at once. SIGHUP reads the configuration again: all of it, or nothing. `serve chat-completions` is the
+    same as `serve`.
 
     The commands below look after the server that runs under this home (TRIO_AGENT_HOME).
     """
@@ -121,11 +123,12 @@ def serve(
     trio.run(_serve, options)
 
 
-class _Ending:
-    """How far the end is: asked for by `shutdown`; before there is an `agent`, nothing has begun."""
+class _Asked:
+    """What signals have asked for; before there is an `agent`, nothing has begun."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Wanted) -> None:
         self.shutdown = trio.Event()
+        self.wanted = wanted
         self.agent: Agent | None = None
 
     def begin(self, agent: Agent) -> None:
@@ -133,31 +136,41 @@ class _Ending:
 
 
 async def _serve(options: ServeOptions) -> None:
-    ending = _Ending()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         if options.workers > 1:
             from trio_agent.cli.supervising import supervise
 
             await supervise(options, signals)
             return
         # Importing the server takes most of the start. A signal must find the receiver all that time.
+        from trio_agent.cli.reloading import Wanted
         from trio_agent.cli.serving import serve_config
 
+        asked = _Asked(Wanted())
         async with open_plain_nursery() as nursery:
-            nursery.start_soon(_watch, options, signals, ending, nursery.cancel_scope)
-            await serve_config(options, shutdown=ending.shutdown, on_serving=ending.begin)
+            nursery.start_soon(_watch, options, signals, asked, nursery.cancel_scope)
+            await serve_config(options, shutdown=asked.shutdown, wanted=asked.wanted, on_serving=asked.begin)
             nursery.cancel_scope.cancel()
 
 
 async def _watch(
-    options: ServeOptions, signals: AsyncIterator[int], ending: _Ending, scope: trio.CancelScope
+    options: ServeOptions, signals: AsyncIterator[int], asked: _Asked, scope: trio.CancelScope
 ) -> None:
-    """The first signal asks for an orderly end, the second for an end; so does the first one of a boot."""
-    async for _ in signals:
-        if ending.agent is None or ending.shutdown.is_set():
-            if ending.agent is not None:
-                ending.agent.end_as("shutdown")
+    """The first signal asks for an orderly end, the second for an end; so does the first one of a boot.
+
+    SIGHUP asks for the configuration to be read again, and ends nothing, at no time.
+    """
+    async for number in signals:
+        if number == signal.SIGHUP:
+            if asked.shutdown.is_set():
+                tell(options.log_format, "trio-agent is shutting down; the configuration is not read again")
+            else:
+                asked.wanted.ask()
+            continue
+        if asked.agent is None or asked.shutdown.is_set():
+            if asked.agent is not None:
+                asked.agent.end_as("shutdown")
             scope.cancel()
             return
         tell(options.log_format, "trio-agent is shutting down; a second signal ends it at once")
-        ending.shutdown.set()
+        asked.shutdown.set()

@@ -13,6 +13,7 @@ from trio_agent.agent import Agent, open_agent
 from trio_agent.cli.address import key_of, taken, tell_address
 from trio_agent.cli.claiming import announce, note_end, state_of
 from trio_agent.cli.common import read_draft
+from trio_agent.cli.reloading import Wanted, reload_when_wanted
 from trio_agent.config.load import Draft
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.peers import Peers
@@ -25,6 +26,7 @@ async def serve_config(
     options: ServeOptions,
     *,
     shutdown: trio.Event,
+    wanted: Wanted,
     on_serving: Callable[[Agent], None],
 ) -> None:
     """Serve what a configuration declares until `shutdown` is set.
@@ -32,6 +34,7 @@ async def serve_config(
     Args:
         options: what the server was asked for.
         shutdown: set it to end the server in order.
+        wanted: says when to read the configuration again. What was asked for during the boot is done after.
         on_serving: called once connections are accepted.
 
     Raises:
@@ -47,7 +50,10 @@ async def serve_config(
         if place.claim is not None:
             await announce(place.claim, state_of(agent, options, place.listeners, key))
             nursery.start_soon(note_end, place.claim, shutdown, agent.world)
-        bound = await nursery.start(partial(serve_on, agent, place.listeners, api_key=key, shutdown=shutdown))
+        bound = await nursery.start(
+            partial(serve_on, agent, place.listeners, api_key=options.api_key, shutdown=shutdown)
+        )
+        nursery.start_soon(reload_when_wanted, agent, options, place.claim, wanted, shutdown)
         on_serving(agent)
         for address in bound:
             tell_address(options, address, len(agent.models()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -91,7 +92,12 @@ async def _watch(
 ) -> None:
     """The first signal asks for an orderly end, the second for an end; so does the first one of a boot."""
     asked = False
-    async for _ in signals:
+    async for number in signals:
+        if number == signal.SIGHUP:
+            tell(
+                options.log_format, "several workers do not read the configuration again; restart the server"
+            )
+            continue
         close_all(listeners)  # the workers have their own, for as long as they accept connections
         if supervisor.serving and not asked:
             tell(options.log_format, "trio-agent is shutting down; a second signal ends it at once")

@@ -81,7 +81,9 @@ class _Work:
             self._agent = agent
             async with open_plain_nursery() as nursery:
                 await nursery.start(
-                    partial(serve_on, agent, self._listeners(), api_key=key, shutdown=self._shutdown)
+                    partial(
+                        serve_on, agent, self._listeners(), api_key=options.api_key, shutdown=self._shutdown
+                    )
                 )
 
     def _listeners(self) -> list[trio.SocketListener]:
