@@ -31,6 +31,9 @@ from trio_agent.event_log import EventLogs, LiveLog
 from trio_agent.generations import Contexts, ContextsFor, Generation, plain_contexts
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.observing.log import TurnLog
+from trio_agent.observing.metrics import Metrics
+from trio_agent.observing.samples import encoded
+from trio_agent.observing.standing import watch_configuration, watch_turns
 from trio_agent.peer_turns import PeerTurns
 from trio_agent.peers import Alone, Peers
 from trio_agent.present import PresentTurns
@@ -82,6 +85,7 @@ class Agent(Reloading):
         nursery: where turns run that outlive their request. Without it there are none: `start` fails.
         owed: takes the outcomes that the store did not, and brings them to it again.
         observers: hear of turns, beside the log.
+        metrics: count what happens here.
         peers: the processes that serve with this one.
     """
 
@@ -93,13 +97,15 @@ class Agent(Reloading):
         nursery: trio.Nursery | None = None,
         owed: OwedOutcomes | None = None,
         observers: Sequence[TurnObserver] = (),
+        metrics: Metrics | None = None,
         peers: Peers | None = None,
     ) -> None:
         self.store: Store = house.store
         self.world: World = house.world
         self.workspace = house.workspace
         self.peers: Peers = peers or Alone()
-        observer = Observers((TurnLog(), *observers))
+        self.metrics = metrics or Metrics(worker=str(self.peers.number), started_at=house.world.now())
+        observer = Observers((TurnLog(), self.metrics, *observers))
         super().__init__(house, contexts=contexts, observer=observer, nursery=nursery)
         self.logs = EventLogs(
             house.store, house.world.now, lifetime=lambda: self._generations.lifetime, peers=self.peers
@@ -107,6 +113,9 @@ class Agent(Reloading):
         self._running = RunningTurns(
             self.logs, house.world.now, nursery, owed or OwedOutcomes(house.store, None), observer
         )
+        watch_turns(self.metrics, self._running)
+        watch_configuration(self.metrics, lambda: self._generations.number)
+        self.peers.on("metrics", self._tell_metrics)
         self.present = PresentTurns(self._running.present, self.peers)
         self._door = _Door()
         self._anywhere = PeerTurns(self.peers, self._running, nursery)
@@ -290,6 +299,9 @@ class Agent(Reloading):
         """
         return self.generation.admission.shown_model(request)
 
+    async def _tell_metrics(self, payload: bytes) -> bytes:
+        return encoded(self.metrics.report())
+
     # --- models --------------------------------------------------------------------------------------
 
     def models(self) -> list[ModelRef]:
@@ -359,17 +371,30 @@ async def open_agent(
     else:
         draft = parse_draft(config, env)
     where = None if home is None else Path(home)
+    world = world or RealWorld()
+    peers = peers or Alone()
+    metrics = Metrics(worker=str(peers.number), started_at=world.now())
     async with (
         boot(
-            draft, home=where, env=env, world=world or RealWorld(), tools=tools, workspace=workspace
+            draft,
+            home=where,
+            env=env,
+            world=world,
+            tools=tools,
+            workspace=workspace,
+            observe_store=metrics.store_used,
         ) as house,
         open_plain_nursery() as nursery,
     ):
         async with (
             recorded(record) as contexts,
-            running_agent(house, _of_setup(contexts), observers=observers, peers=peers) as agent,
+            running_agent(
+                house, _of_setup(contexts), observers=observers, metrics=metrics, peers=peers
+            ) as agent,
         ):
-            nursery.start_soon(sweep, house.store, agent.mounted_providers, house.world.now)
+            nursery.start_soon(
+                sweep, house.store, agent.mounted_providers, house.world.now, metrics.parks_expired
+            )
             nursery.start_soon(sweep_after_deaths, house.store, agent.peers, house.world.now)
             yield agent
         nursery.cancel_scope.cancel()
@@ -388,6 +413,7 @@ async def running_agent(
     contexts: ContextsFor = plain_contexts,
     *,
     observers: Sequence[TurnObserver] = (),
+    metrics: Metrics | None = None,
     peers: Peers | None = None,
 ) -> AsyncIterator[Agent]:
     """An agent with a nursery for its turns. What runs in it when the block is left ends as by a shutdown.
@@ -396,6 +422,7 @@ async def running_agent(
         house: what it stands on.
         contexts: makes what a request stands in.
         observers: hear of turns, beside the log.
+        metrics: count what happens here.
         peers: the processes that serve with this one.
     """
     owed: OwedOutcomes | None = None
@@ -404,7 +431,13 @@ async def running_agent(
         async with open_plain_nursery() as nursery:
             owed = OwedOutcomes(house.store, nursery)
             agent = Agent(
-                house, contexts=contexts, nursery=nursery, owed=owed, observers=observers, peers=peers
+                house,
+                contexts=contexts,
+                nursery=nursery,
+                owed=owed,
+                observers=observers,
+                metrics=metrics,
+                peers=peers,
             )
             try:
                 yield agent

@@ -16,7 +16,7 @@ from trio_agent.config.schema import Config, StoreConfig
 from trio_agent.providers.contract import Mount
 from trio_agent.providers.credentials import Credentials, CredentialsError
 from trio_agent.setup import Setup, set_up
-from trio_agent.store.contract import Store, StoreError
+from trio_agent.store.contract import ObserveStore, Store, StoreError
 from trio_agent.store.limits import Limits
 from trio_agent.store.sqlite import open_store
 from trio_agent.world import World
@@ -46,6 +46,7 @@ async def boot(
     mounts: Mapping[str, Mount] | None = None,
     store: Store | None = None,
     workspace: str | None = None,
+    observe_store: ObserveStore | None = None,
 ) -> AsyncIterator[House]:
     """Load the tools, boot the providers and open the store; close them again at the end.
 
@@ -58,6 +59,7 @@ async def boot(
         store: in place of the configured one. Then a home is looked into only where one is given; else
             credentials are in `env` alone.
         workspace: has a database of its own in the home, unless `store` is given.
+        observe_store: is told of each operation of the configured store.
 
     Raises:
         ConfigError: with every problem that was found, the draft's own first.
@@ -72,7 +74,9 @@ async def boot(
         setup = await place.set_up(draft, config, problems)
         resources.push_async_callback(setup.close)
         if store is None:
-            store = await _open_store(draft, config, where, workspace, world, resources, problems)
+            store = await _open_store(
+                draft, config, where, workspace, world, resources, problems, observe_store
+            )
         if problems or store is None:
             raise ConfigError(problems)
         yield House(setup, store, world, place.set_up_anew, workspace)
@@ -125,6 +129,7 @@ async def _open_store(
     world: World,
     resources: AsyncExitStack,
     problems: list[ConfigProblem],
+    observe: ObserveStore | None,
 ) -> Store | None:
     """The store; `None` where it cannot be opened, or where a problem hides which one is meant."""
     if draft.lacks("store") or (config.store.path is None and home is None):
@@ -140,7 +145,13 @@ async def _open_store(
     path = config.store.path or path
     try:
         return await resources.enter_async_context(
-            open_store(path, instance_id=world.new_id("inst_"), now=world.now, limits=limits_of(config.store))
+            open_store(
+                path,
+                instance_id=world.new_id("inst_"),
+                now=world.now,
+                limits=limits_of(config.store),
+                observe=observe,
+            )
         )
     except StoreError as error:
         remedy = "mend that, or name another file in store.url, as sqlite:///absolute/path"

@@ -92,6 +92,8 @@ class Generations:
 
     def __init__(self, first: Generation, nursery: trio.Nursery | None) -> None:
         self.newest = first
+        self.number = 1
+        """How many were the newest so far, this one included."""
         self._nursery = nursery
         self._coming: dict[Generation, None] = {}
         self._retired: dict[Generation, None] = {}
@@ -123,6 +125,7 @@ class Generations:
             raise ValueError("this configuration was taken or discarded before")
         del self._coming[generation]
         forerunner, self.newest = self.newest, generation
+        self.number += 1
         self._retired[forerunner] = None
         self._nursery.start_soon(self._retire, forerunner)
 

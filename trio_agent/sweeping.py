@@ -18,19 +18,25 @@ SWEEP_SECONDS = 60.0
 TIDY_SECONDS = 3600.0
 
 
-async def sweep(store: Store, providers: Callable[[], Iterable[Provider]], now: Callable[[], float]) -> None:
+async def sweep(
+    store: Store,
+    providers: Callable[[], Iterable[Provider]],
+    now: Callable[[], float],
+    expired: Callable[[int], None] = lambda count: None,
+) -> None:
     """Close what has expired every minute, and tidy the store every hour, until it is cancelled.
 
     Args:
         providers: those that are up.
         now: wall time in seconds since the epoch.
+        expired: is told how many parked turns were closed.
     """
     tidied = trio.current_time()
     while True:
         for provider in providers():
             _tidy(provider)
         try:
-            await store.expire_parks(now())
+            expired(await store.expire_parks(now()))
             if trio.current_time() - tidied >= TIDY_SECONDS:
                 tidied = trio.current_time()
                 await store.sweep(now())

@@ -30,7 +30,7 @@ EXCHANGES = [exchange for block in all_blocks("console") for exchange in exchang
 CURLS = [exchange for exchange in EXCHANGES if exchange.command.startswith("curl ")]
 PROGRAMS = [exchange for exchange in EXCHANGES if exchange not in CURLS]
 RUN = {"python", "console"}
-HELD = {"json", "jsonl", "sh", "", "text", "toml", "mermaid"}
+HELD = {"json", "jsonl", "sh", "", "text", "toml", "mermaid", "yaml"}
 
 # Runs the blocks of a page one after another in one namespace, with a mark on standard output before each.
 _RUNNER = """

@@ -55,7 +55,7 @@ async def _begin(channel: Channel[ToWorker]) -> int:
     start = await channel.receive()
     if not isinstance(start, Start):
         return 0  # told to end, or left alone, before it began
-    log_to_stderr(start.options.log_level, start.options.log_format)
+    log_to_stderr(start.options.log_level, start.options.log_format, worker=str(start.number))
     for listener in start.listeners:
         os.set_inheritable(listener, False)
     # Importing the server takes most of the start.

@@ -158,6 +158,9 @@ async def serve_on(
                     on_draining=agent.drain,
                     until_idle=agent.idle,
                     render_error=render_error,
+                    watch_connections=partial(
+                        agent.metrics.watch, "trio_agent_connections_open", "Connections of clients."
+                    ),
                 )
             )
             task_status.started(addresses)

@@ -43,6 +43,7 @@ async def serve_asgi(
     on_draining: Callable[[], None],
     until_idle: Callable[[], Awaitable[None]] | None = None,
     render_error: RenderError = plain_error,
+    watch_connections: Callable[[Callable[[], int]], None] | None = None,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve HTTP/1.1 and WebSockets until `shutdown` is set and the connections are done.
@@ -67,9 +68,12 @@ async def serve_asgi(
         until_idle: waits for what the application does without a connection. It has the same time as the
             connections; what is left then is for whoever runs it to end.
         render_error: bodies of errors that reach no route.
+        watch_connections: is given what tells how many connections are open.
         task_status: started with the listeners once connections are accepted.
     """
     server = _Server(app, limits, render_error)
+    if watch_connections is not None:
+        watch_connections(lambda: server.open_connections)
     async with trio.open_nursery() as nursery:
         try:
             async with trio.open_nursery() as accepting:
@@ -101,6 +105,10 @@ class _Server:
         self._connections: dict[Connection, None] = {}
         self._refusals = 0
         self._empty = trio.Event()
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._connections)
 
     async def accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
         """Accept until the listener is closed. An error is said once, and tried again after a pause."""

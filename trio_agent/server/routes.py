@@ -13,7 +13,17 @@ from werkzeug.datastructures import Headers as WireHeaders
 from trio_agent.admission import STORE_RETRY_SECONDS
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
-from trio_agent.faces import chat, compact, count_tokens, health, messages, models, responses, sessions
+from trio_agent.faces import (
+    chat,
+    compact,
+    count_tokens,
+    health,
+    messages,
+    metrics,
+    models,
+    responses,
+    sessions,
+)
 from trio_agent.faces.answer import (
     JSON,
     Headers,
@@ -147,6 +157,12 @@ class Routes:
         async def detailed_health() -> Response:
             self.caller()
             return _json(await health.detailed(agent))
+
+        @app.get("/metrics")
+        async def show_metrics() -> Response:
+            self.caller()
+            body, content_type = await metrics.page(agent, request.headers.get("accept", ""))
+            return Response(body, content_type=content_type)
 
     def _add_failures(self) -> None:
         @self.app.errorhandler(AgentError)

@@ -5,7 +5,7 @@ Times are seconds since the epoch (UTC, float), money is an exact decimal, blobs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
@@ -15,6 +15,10 @@ from trio_agent.statemachine.conversation import Usage
 from trio_agent.store.audit import AuditStore
 from trio_agent.store.kept import Keeping, KeptStore
 from trio_agent.store.limits import Limits
+
+ObserveStore: TypeAlias = Callable[[str, float, bool], None]
+"""Hears of an operation that has ended: `read` or `write`, the seconds that its caller waited, and whether it
+failed. A caller that was cancelled while it waited is no failure of the store's."""
 
 
 class StoreError(Exception):

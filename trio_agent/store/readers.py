@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import trio
 
-from trio_agent.store.contract import StoreError
+from trio_agent.store.contract import ObserveStore, StoreError
 from trio_agent.store.failures import explain
 
 T = TypeVar("T")
@@ -21,11 +21,19 @@ class Readers:
     Args:
         connections: opened by `schema.connect_reader`; owned by this pool.
         read_timeout: seconds after which a caller is told that the disk does not answer.
+        observe: is told of each read.
     """
 
-    def __init__(self, connections: Sequence[sqlite3.Connection], *, read_timeout: float) -> None:
+    def __init__(
+        self,
+        connections: Sequence[sqlite3.Connection],
+        *,
+        read_timeout: float,
+        observe: ObserveStore | None = None,
+    ) -> None:
         self._free = list(connections)
         self._read_timeout = read_timeout
+        self._observe = observe
         self._limiter = trio.CapacityLimiter(len(connections))
         self._lock = threading.Lock()
         self._closed = False
@@ -38,6 +46,19 @@ class Readers:
         """
         if self._closed:
             raise StoreError("The store is closed.")
+        began = trio.current_time()
+        failed = False
+        try:
+            result = await self._read(query)
+        except StoreError:
+            failed = True
+            raise
+        finally:
+            if self._observe is not None:
+                self._observe("read", trio.current_time() - began, failed)
+        return result
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         try:
             with trio.fail_after(self._read_timeout):
                 return await trio.to_thread.run_sync(

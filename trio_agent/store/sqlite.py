@@ -13,7 +13,7 @@ import trio
 
 from trio_agent.private_files import make_private_folder
 from trio_agent.store import forgetting
-from trio_agent.store.contract import Store, StoreError
+from trio_agent.store.contract import ObserveStore, Store, StoreError
 from trio_agent.store.failures import explain
 from trio_agent.store.files import Gate, gate_path, make_private_database
 from trio_agent.store.instance import Instance
@@ -139,6 +139,7 @@ async def open_store(
     now: Callable[[], float],
     write_timeout: float = 10.0,
     limits: Limits | None = None,
+    observe: ObserveStore | None = None,
 ) -> AsyncIterator[SqliteStore]:
     """The store in the SQLite database `path`, made if it is missing, its folder too.
 
@@ -151,6 +152,7 @@ async def open_store(
         now: the time in seconds since the epoch. Called in Trio's thread only.
         write_timeout: seconds after which a write or a read that the disk does not answer fails.
         limits: what is kept beside turns, how long and how much of it.
+        observe: is told of each operation.
 
     Raises:
         StoreError: the store cannot be opened; the message names the path and says what to do.
@@ -162,12 +164,13 @@ async def open_store(
         )
     except (StoreError, sqlite3.Error, OSError) as error:
         raise StoreError(f"Cannot open the store {path}: {explain(error)}") from error
-    readers = Readers(opened.read_connections, read_timeout=write_timeout)
+    readers = Readers(opened.read_connections, read_timeout=write_timeout, observe=observe)
     writer = Writer(
         opened.connection,
         opened.gate,
         write_timeout=write_timeout,
         farewell=lambda at: opened.close(readers, at),
+        observe=observe,
     )
     failure: BaseException | None = None
     try:

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-from trio_agent.store.contract import StoreError
+from trio_agent.store.contract import ObserveStore, StoreError
 from trio_agent.store.failures import explain
 from trio_agent.store.files import Gate
 
@@ -104,6 +104,7 @@ class Writer:
         write_timeout: seconds after which a caller is told that the disk does not answer.
         farewell: runs last, in the worker thread, with the time (epoch seconds) that `aclose` was given;
             gives up the instance and closes the connection.
+        observe: is told of each write, in the task of its caller.
     """
 
     def __init__(
@@ -113,11 +114,13 @@ class Writer:
         *,
         write_timeout: float,
         farewell: Callable[[float], None],
+        observe: ObserveStore | None = None,
     ) -> None:
         self._connection = connection
         self._gate = gate
         self._write_timeout = write_timeout
         self._farewell = farewell
+        self._observe = observe
         self._limiter = trio.CapacityLimiter(1)
         self._scope = trio.CancelScope(shield=True)
         self._stopped = trio.Event()
@@ -145,7 +148,19 @@ class Writer:
         Raises StoreError: refused, full, locked, damaged; not begun within `write_timeout` seconds
         (nothing written) or not ended within as many more (not known).
         """
-        operation = _Operation(work, undo)
+        began = trio.current_time()
+        failed = False
+        try:
+            result: T = await self._submit(_Operation(work, undo))
+        except StoreError:
+            failed = True
+            raise
+        finally:
+            if self._observe is not None:
+                self._observe("write", trio.current_time() - began, failed)
+        return result
+
+    async def _submit(self, operation: _Operation) -> Any:
         with trio.move_on_after(self._write_timeout) as limit:
             try:
                 await self._enqueue(operation)
@@ -160,8 +175,7 @@ class Writer:
         if operation.verdict is not None:
             told = explain(operation.verdict)
             raise told from (None if told is operation.verdict else operation.verdict)
-        result: T = operation.result
-        return result
+        return operation.result
 
     async def _enqueue(self, operation: _Operation) -> None:
         try:

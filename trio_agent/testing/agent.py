@@ -17,6 +17,7 @@ from trio_agent.providers.contract import Coordinator, Mount, Provider
 from trio_agent.store.contract import Store
 from trio_agent.store.memory import MemoryStore
 from trio_agent.testing.provider import ScriptedProvider
+from trio_agent.turn.observer import TurnObserver
 from trio_agent.world import CountingWorld, World
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ async def open_test_agent(
     env: Mapping[str, str] | None = None,
     store: Store | None = None,
     world: World | None = None,
+    observers: Sequence[TurnObserver] = (),
     peers: Peers | None = None,
 ) -> AsyncIterator[Agent]:
     """Boot an agent on these providers, and close it when the block is left.
@@ -47,6 +49,7 @@ async def open_test_agent(
         store: what keeps the rows; by default a new store in memory. A store that lives on may be given to a
             second agent: for it the server was started anew.
         world: where wall time, ids and random numbers come from.
+        observers: hear of every turn that begins or ends.
         peers: the processes that serve with this one; by default there are none.
 
     Raises:
@@ -73,7 +76,7 @@ async def open_test_agent(
                 mounts=mounts,
                 store=MemoryStore(world.now) if store is None else store,
             ) as house,
-            running_agent(house, peers=peers) as agent,
+            running_agent(house, observers=observers, peers=peers) as agent,
         ):
             yield agent
 

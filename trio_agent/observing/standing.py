@@ -1,0 +1,45 @@
+"""How an agent stands now, as figures that are read when the metrics are asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from trio_agent.observing.metrics import Metrics
+from trio_agent.turn.driver import Driver
+
+
+def watch_turns(metrics: Metrics, running: Iterable[Driver]) -> None:
+    """Show how many turns run, and how many streams are open.
+
+    Args:
+        running: the turns that run at the moment of asking; iterated each time.
+    """
+
+    faces: set[str] = set()  # a face that has had a turn shows 0 when it has none
+
+    def by_face(drivers: Iterable[Driver]) -> dict[tuple[str, ...], float]:
+        counted = Counter(driver.journal.row.face for driver in drivers)
+        faces.update(counted)
+        return {(face,): counted[face] for face in sorted(faces)}
+
+    def turns() -> dict[tuple[str, ...], float]:
+        return by_face(running)
+
+    def streams() -> dict[tuple[str, ...], float]:
+        return by_face(each for each in running if each.turn.spec.stream and each.turn.committed_by)
+
+    metrics.watch("trio_agent_turns_running", "Turns that run now.", turns, ("face",))
+    metrics.watch(
+        "trio_agent_streams_open", "Streamed answers that have begun and not ended.", streams, ("face",)
+    )
+
+
+def watch_configuration(metrics: Metrics, number: Callable[[], int]) -> None:
+    """Show which configuration is in force, counted from the start."""
+    metrics.watch(
+        "trio_agent_config_generation", "The configuration in force: 1, and 1 more after each reload.", number
+    )
+
+
+__all__ = ["watch_configuration", "watch_turns"]
