@@ -18,12 +18,13 @@ from trio_agent.config.schema import Config
 from trio_agent.errors import AgentError
 from trio_agent.planning import Choice, Plan, Planner
 from trio_agent.providers.contract import Provider, ProviderRequest
+from trio_agent.queueing import NoSlotError, Slot
 from trio_agent.statemachine import SnapshotError, Turn
 from trio_agent.statemachine.conversation import Message, ToolResult
 from trio_agent.statemachine.events import Begin, Resume
 from trio_agent.store.contract import ParkRow, StateAt, Store, StoreError, TurnRow
 from trio_agent.truncation import left_out_at_first, sent_to
-from trio_agent.turn.context import TurnContext
+from trio_agent.turn.context import Queued, TurnContext
 from trio_agent.turn.driver import Driver
 from trio_agent.turn.history import (
     Returned,
@@ -59,6 +60,7 @@ class Admitted(Struct, frozen=True):
     `model` is the name to show the client, `notes` what was left out or repaired, `hidden` the server-side
     tools that the caller's own tools hide, `ignored` the fields of the request that no wire in question has.
     `truncated` is how many of the oldest messages are left out for the model that is called first.
+    `slot` is held, among those of the turns that may run at once, until the turn is over.
     `turn` is the machine: what was said is in it, once it has run. `before` is what its session
     had said, where the request goes on from that. `uses` counts it while it runs, so that what it was
     planned with stays.
@@ -74,6 +76,7 @@ class Admitted(Struct, frozen=True):
     first: Begin | Resume
     make_driver: MakeDriver
     uses: Uses
+    slot: Slot
     before: tuple[Message, ...] = ()
 
 
@@ -100,14 +103,15 @@ class Admission:
         self._uses = uses
 
     async def admit(
-        self, request: TurnRequest, host: HostTools | None, context: TurnContext, *, full: bool
+        self, request: TurnRequest, host: HostTools | None, context: TurnContext, *, slot: Slot
     ) -> Admitted:
         """Let a request in.
 
         Args:
             context: the turn's own time and ids, and whoever listens in.
             host: the callables of a host that waits; without it the turn parks for its caller's tools.
-            full: whether as many turns as allowed are running already.
+            slot: is taken for it, as soon as it is known that nothing else is wrong with it. Whoever brought
+                it frees it, also where this raises.
 
         Raises:
             AgentError: why not. A refusal of a request that was understood (402, 422, 429) is in the store.
@@ -119,7 +123,7 @@ class Admission:
             raise _out_of_reach(error) from None
         whole = continued(request, newest)
         try:
-            admitted = await self._admit(whole.request, host, context, full=full)
+            admitted = await self._admit(whole.request, host, context, slot=slot)
         except AgentError as error:
             raise whole.in_own_words(error) from None
         if whole.branch:
@@ -127,7 +131,7 @@ class Admission:
         return admitted
 
     async def _admit(
-        self, request: TurnRequest, host: HostTools | None, context: TurnContext, *, full: bool
+        self, request: TurnRequest, host: HostTools | None, context: TurnContext, *, slot: Slot
     ) -> Admitted:
         choice = self._planner.resolve(request)
         history = repaired(request.messages)
@@ -139,28 +143,47 @@ class Admission:
                 repairs=history.notes,
                 embedded=host is not None,
             )
-            if full:
-                raise AgentError(
-                    "rate_limited",
-                    f"{self._config.server.max_concurrent_turns} turns are running, which is as many as "
-                    "this server takes (server.max_concurrent_turns).",
-                    retry_after=1.0,
-                )
+            waited = await self._take(slot, context)
         except AgentError as error:
             error = history.in_the_clients_numbers(error)
             if error.status in (402, 422, 429):
                 await self._record_refusal(request, choice, error, context)  # noqa: ASYNC120 - who left needs none
             raise
+        if waited:
+            plan = msgspec.structs.replace(
+                plan, notes=(*plan.notes, f"it waited {waited:g} s for one of the turns that may run at once")
+            )
         try:
             # Before a park is taken: a store that fails here has taken nothing.
             # A host that waits has run its tools before it is given the end of the answer.
             hidden = plan.server_tools if host is None else (*plan.server_tools, *plan.host_tools)
             keeper = await session_keeper(request, hidden, self._store, context.world.now)
-            admitted = await self._resume(plan, context) if host is None else None
-            admitted = admitted or await self._begin(plan, host, context)
+            admitted = await self._resume(plan, context, slot) if host is None else None
+            admitted = admitted or await self._begin(plan, host, context, slot)
         except StoreError as error:
             raise _out_of_reach(error) from None
         return admitted if keeper is None else _kept_by(keeper, admitted)
+
+    async def _take(self, slot: Slot, context: TurnContext) -> float:
+        """Take the slot; returns for how many seconds the request waited for it.
+
+        Raises:
+            AgentError: `rate_limited`, `server_shutdown`.
+        """
+        try:
+            met = Queued(await slot.take())
+        except NoSlotError as refusal:
+            met = Queued(refusal.waited, refused=True, retry_after=refusal.retry_after)
+        met = context.queued(met)
+        if not met.refused:
+            return met.waited
+        so_long = f" The request has waited {met.waited:g} s for one of them to end." if met.waited else ""
+        raise AgentError(
+            "rate_limited",
+            f"{self._config.server.max_concurrent_turns} turns are running, which is as many as "
+            f"this server takes (server.max_concurrent_turns).{so_long}",
+            retry_after=met.retry_after,
+        )
 
     def shown_model(self, request: TurnRequest) -> str:
         """The name to show the client of the model that a request asks for.
@@ -172,7 +195,7 @@ class Admission:
 
     # --- an ordinary turn -----------------------------------------------------------------------------
 
-    async def _begin(self, plan: Plan, host: HostTools | None, context: TurnContext) -> Admitted:
+    async def _begin(self, plan: Plan, host: HostTools | None, context: TurnContext, slot: Slot) -> Admitted:
         request, world = plan.request, context.world
         messages = await reattached(
             plan.messages,
@@ -183,7 +206,7 @@ class Admission:
         spec = self._planner.spec(plan, world.new_id("turn_"), messages, host, seed=world.seed())
         turn = Turn(spec)
         row = self._row(plan, turn, world.now())
-        return self._admitted(plan, turn, row, Begin(trio.current_time()), host, context)
+        return self._admitted(plan, turn, row, Begin(trio.current_time()), host, context, slot)
 
     def _row(self, plan: Plan, turn: Turn, now: float) -> TurnRow:
         request, candidate = plan.request, turn.candidate
@@ -204,7 +227,7 @@ class Admission:
 
     # --- a turn that goes on ----------------------------------------------------------------------------
 
-    async def _resume(self, plan: Plan, context: TurnContext) -> Admitted | None:
+    async def _resume(self, plan: Plan, context: TurnContext, slot: Slot) -> Admitted | None:
         """The parked turn that this request goes on with, taken, or `None`."""
         request, store = plan.request, context.store(self._store)
         brought = returned(request.messages)
@@ -232,7 +255,7 @@ class Admission:
                 return None
             row = self._gone_on(plan, old, now)
             first = Resume(tuple(came.values()), trio.current_time(), brought.after)
-            return self._admitted(plan, turn, row, first, None, context, park)
+            return self._admitted(plan, turn, row, first, None, context, slot, park)
         return None
 
     def _match(
@@ -298,6 +321,7 @@ class Admission:
         first: Begin | Resume,
         host: HostTools | None,
         context: TurnContext,
+        slot: Slot,
         taken: ParkRow | None = None,
     ) -> Admitted:
         request = plan.request
@@ -352,6 +376,7 @@ class Admission:
             first,
             make_driver,
             self._uses,
+            slot,
         )
 
     async def _record_refusal(

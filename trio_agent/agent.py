@@ -40,10 +40,11 @@ from trio_agent.present import PresentTurns
 from trio_agent.providers.contract import Options
 from trio_agent.providers.directory import ModelDirectory, ModelRef
 from trio_agent.providers.registry import MountedProvider
+from trio_agent.queueing import Slot, TurnSlots
 from trio_agent.recording.header import Premises
 from trio_agent.recording.recorded import recorded
 from trio_agent.recording.recorder import Record
-from trio_agent.reloading import Reloading
+from trio_agent.reloading import Reload, Reloading
 from trio_agent.running import RunningTurns, StartedTurn
 from trio_agent.setup import Setup
 from trio_agent.statemachine.conversation import Message
@@ -117,6 +118,8 @@ class Agent(Reloading):
         watch_configuration(self.metrics, lambda: self._generations.number)
         self.peers.on("metrics", self._tell_metrics)
         self.present = PresentTurns(self._running.present, self.peers)
+        server = house.setup.config.server
+        self.slots = TurnSlots(server.max_concurrent_turns, server.max_queued_turns, server.queue_timeout)
         self._door = _Door()
         self._anywhere = PeerTurns(self.peers, self._running, nursery)
         self.started_at = house.world.now()
@@ -159,25 +162,39 @@ class Agent(Reloading):
         held._held = generation  # noqa: SLF001 - its own
         return held
 
+    def commit(self, generation: Generation) -> Reload:
+        """Put a prepared configuration in force: see `Reloading.commit`. Who waits for a slot waits on."""
+        reload = super().commit(generation)
+        server = generation.config.server
+        self.slots.resize(server.max_concurrent_turns, server.max_queued_turns, server.queue_timeout)
+        return reload
+
     # --- turns ----------------------------------------------------------------------------------
 
     @property
     def active_turns(self) -> int:
-        """How many turns are running, those included that are being let in."""
-        return len(self._running) + self._door.admitting
+        """How many turns are running, those included that are being let in, and not those that wait."""
+        return len(self._running) + self._door.admitting - self.slots.waiting
 
     def context(self) -> TurnContext:
         """What a request that has just come stands in; one for each."""
         return self.generation.contexts(self.world)
 
     async def admit(
-        self, request: TurnRequest, host: HostTools | None = None, *, context: TurnContext | None = None
+        self,
+        request: TurnRequest,
+        host: HostTools | None = None,
+        *,
+        context: TurnContext | None = None,
+        slot: Slot | None = None,
     ) -> Admitted:
-        """Decide whether a request becomes a turn.
+        """Decide whether a request becomes a turn. Waits where as many run as may (`server.queue_timeout`).
 
         Args:
             host: the tools of a program that waits for the turn; without it the turn parks for its caller's.
             context: of this request, if the caller has begun one.
+            slot: in whose `with` block all of the turn happens. Without one, whoever admits a turn runs it:
+                its slot is free again when it has run.
 
         Raises:
             AgentError: why not, with the HTTP status it stands for.
@@ -187,12 +204,15 @@ class Agent(Reloading):
                 "server_shutdown", "The server is shutting down.", retry_after=SHUTDOWN_RETRY_SECONDS
             )
         context = context or self.context()
-        full = context.full(self.active_turns >= self.config.server.max_concurrent_turns)
+        slot = slot or self.slots.slot(request.owner)
         generation = self.generation
         self._door.admitting += 1
         try:
             with generation.uses.held():
-                return await generation.admission.admit(request, host, context, full=full)
+                return await generation.admission.admit(request, host, context, slot=slot)
+        except BaseException:
+            slot.release()
+            raise
         finally:
             self._door.admitting -= 1
 
@@ -215,7 +235,8 @@ class Agent(Reloading):
         Returns:
             The turn's row, as it is in the store.
         """
-        return await self._running.run(admitted, sink, keeper, log, context)
+        with admitted.slot:
+            return await self._running.run(admitted, sink, keeper, log, context)
 
     def start(
         self, admitted: Admitted, log: LiveLog, keeper: Keeper | None = None, *, context: TurnContext
@@ -315,8 +336,9 @@ class Agent(Reloading):
         return self._door.shut
 
     def drain(self) -> None:
-        """Let no more turns in; those that run go on."""
+        """Let no more turns in, and none of those that wait; those that run go on."""
         self._door.shut = True
+        self.slots.close()
 
     async def stop_turns(self, reason: CancelReason = "shutdown") -> None:
         """End all running turns; each tells its client so, in its own format.

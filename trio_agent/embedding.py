@@ -146,10 +146,10 @@ def _event_of(output: fx.Output) -> TurnEvent | AgentError | None:
 @asynccontextmanager
 async def live_turn(agent: Agent, request: TurnRequest, host: HostTools) -> AsyncIterator[LiveTurn]:
     """Run a turn beside the block; leaving the block, by any door, ends it and waits for its outcome."""
-    with agent.held() as agent:
+    with agent.held() as agent, agent.slots.slot("embedded") as slot:
         context = agent.context()
         context.embedded_request(request)
-        admitted = await agent.admit(request, host, context=context)
+        admitted = await agent.admit(request, host, context=context, slot=slot)
         send, receive = trio.open_memory_channel[TurnEvent | AgentError](0)
         async with open_plain_nursery() as nursery:
             turn = LiveTurn(admitted, receive)

@@ -12,6 +12,7 @@ from trio_agent.admission import Admitted
 from trio_agent.event_log import EventLogs, KeptSink, LiveLog, LogKeeper
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.present import PresentTurn
+from trio_agent.queueing import Slot
 from trio_agent.statemachine.events import Begin, CancelReason, Resume
 from trio_agent.store.contract import TurnRow
 from trio_agent.store.owed_outcomes import OwedOutcomes
@@ -119,7 +120,9 @@ class RunningTurns:
         admitted.uses.begin()
         self._drivers[driver] = None
         self._started[turn] = None
-        self._nursery.start_soon(self._run_started, turn, driver, admitted)
+        slot = admitted.slot.heir()
+        self._nursery.start_soon(self._run_started, turn, driver, admitted, slot)
+        slot.take_over(admitted.slot)
         return turn
 
     def started(self, owner: str, log_id: str) -> StartedTurn | None:
@@ -156,9 +159,9 @@ class RunningTurns:
         for driver in self._drivers:
             driver.end_as(reason)
 
-    async def _run_started(self, turn: StartedTurn, driver: Driver, admitted: Admitted) -> None:
+    async def _run_started(self, turn: StartedTurn, driver: Driver, admitted: Admitted, slot: Slot) -> None:
         try:
-            with turn.scope:
+            with slot, turn.scope:
                 await self._drive_logged(driver, admitted.first, turn.log)
         except Exception:
             # It must harm no other turn of this nursery.

@@ -296,7 +296,7 @@ async def test_a_resumed_turn_that_fails_early_is_a_status(autojump_clock: trio.
 async def test_a_turn_that_may_not_run_does_not_use_up_the_park(autojump_clock: trio.abc.Clock) -> None:
     """429 for a full server leaves the park where it is."""
     lab = provider()
-    agent = make_agent(lab, server={"max_concurrent_turns": 1})
+    agent = make_agent(lab, server={"max_concurrent_turns": 1, "max_queued_turns": 0})
     await parked(agent)
     blocked = Collector(held=trio.Event())
     async with trio.open_nursery() as nursery:

@@ -189,7 +189,10 @@ async def test_it_parks_like_any_other(autojump_clock: trio.abc.Clock) -> None:
 
 async def test_it_counts(autojump_clock: trio.abc.Clock) -> None:
     """As one of `server.max_concurrent_turns`, from the moment in which it is started."""
-    async with agent_of(Scripted([HANG]), server={"max_concurrent_turns": 1}) as (agent, _):
+    async with agent_of(Scripted([HANG]), server={"max_concurrent_turns": 1, "max_queued_turns": 0}) as (
+        agent,
+        _,
+    ):
         await start(agent)
         with pytest.raises(AgentError) as caught:
             await agent.admit(request())

@@ -22,7 +22,7 @@ USER = {"role": "user", "content": "Hello"}
 
 def incoming(body: bytes | Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Incoming:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Incoming(PATH, headers or {}, RawBody(raw), "", cast("Any", None))
+    return Incoming(PATH, headers or {}, RawBody(raw), "", cast("Any", None), cast("Any", None))
 
 
 def asked(said: Any = "Hello", **fields: Any) -> dict[str, Any]:

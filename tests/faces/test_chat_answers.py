@@ -316,7 +316,7 @@ async def test_an_interrupted_call_in_the_history_is_mended_and_noted() -> None:
 
 async def test_too_many_turns_are_429_with_a_record() -> None:
     """The refusal says when to come again, has a turn id, and a `rejected` row."""
-    config = {"server": {"max_concurrent_turns": 1}}
+    config = {"server": {"max_concurrent_turns": 1, "max_queued_turns": 0}}
     async with chat_app(config) as app, trio.open_nursery() as nursery:
         nursery.start_soon(app.say, script({"stall": True}))
         await trio.testing.wait_all_tasks_blocked()

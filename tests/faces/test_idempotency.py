@@ -17,6 +17,7 @@ from trio_agent.errors import AgentError
 from trio_agent.faces import chat_sinks, messages_sinks
 from trio_agent.faces.idempotency import key_of
 from trio_agent.faces.request import Incoming, RawBody
+from trio_agent.queueing import TurnSlots
 from trio_agent.server.app import create_app
 from trio_agent.store.kept import Keeping, KeyRow, LogRow
 from trio_agent.testing import (
@@ -234,7 +235,8 @@ async def test_bodies_compare_as_json(one: str, other: str, same: bool) -> None:
 
 def fingerprint(body: str, key: str = "k") -> str:
     world = CountingWorld()
-    incoming = Incoming(CHAT, {"idempotency-key": key}, RawBody(body.encode()), "", TurnContext(world))
+    slot = TurnSlots(1, 0, 0.0).slot("")
+    incoming = Incoming(CHAT, {"idempotency-key": key}, RawBody(body.encode()), "", TurnContext(world), slot)
     found = key_of(incoming, max_depth=64)
     assert found is not None
     return found.fingerprint
@@ -311,7 +313,7 @@ async def test_failed_answers_are_forgotten(
 
 async def test_a_refusal_frees_the_key(autojump_clock: trio.abc.Clock) -> None:
     """A request that is not let in reaches those that joined it as the same error."""
-    async with served(says("Hi"), server={"max_concurrent_turns": 1}) as server:
+    async with served(says("Hi"), server={"max_concurrent_turns": 1, "max_queued_turns": 0}) as server:
         server.store.delay = 0.5
         answers: list[Answer] = []
 

@@ -141,6 +141,7 @@ class Stage:
                 await trio.testing.wait_all_tasks_blocked(0.001)
         assert Held.now() == before
         assert (self.agent.active_turns, self.upstream.open, self.dark) == (0, 0, 0)
+        assert self.agent.slots.figures.running == 0, "a slot is lost"
         for mounted in self.agent.providers.values():
             pool = mounted.provider._http._transport  # type: ignore[attr-defined]
             assert (pool._active, pool._permits.value) == (0, pool._max)

@@ -138,15 +138,17 @@ async def test_a_client_that_leaves_amid_a_refusal(tmp_path: Path, monkeypatch: 
         writes.set()
         await trio.sleep_forever()
 
-    async with recording_agent(tmp_path, hello, server={"max_concurrent_turns": 1}) as agent:
+    async with recording_agent(
+        tmp_path, hello, server={"max_concurrent_turns": 1, "max_queued_turns": 0}
+    ) as agent:
         monkeypatch.setattr(agent.store, "close_turn", hang)
-        agent._door.admitting = 1
-        async with trio.open_nursery() as nursery:
-            client = Client(agent, ask())
-            nursery.start_soon(client.run)
-            await writes.wait()
-            client.scope.cancel()
-        agent._door.admitting = 0
+        with agent.slots.slot("another") as held:
+            await held.take()
+            async with trio.open_nursery() as nursery:
+                client = Client(agent, ask())
+                nursery.start_soon(client.run)
+                await writes.wait()
+                client.scope.cancel()
         monkeypatch.undo()
     assert kinds(only(tmp_path)) == ["request", "disconnect"]
     await plays(only(tmp_path))

@@ -118,10 +118,10 @@ async def test_a_turn_that_parks_goes_on_in_another_file(once: str | None, tmp_p
 
 async def test_what_is_not_let_in(tmp_path: Path) -> None:
     """A refusal that is recorded at all plays again."""
-    async with recorded(tmp_path, hello, server={"max_concurrent_turns": 1}) as agent:
-        agent._door.admitting = 1
-        await Asked(agent, ask(), once="key-1").run()
-        agent._door.admitting = 0
+    async with recorded(tmp_path, hello, server={"max_concurrent_turns": 1, "max_queued_turns": 0}) as agent:
+        with agent.slots.slot("another") as held:
+            await held.take()
+            await Asked(agent, ask(), once="key-1").run()
     await plays(only(tmp_path))
 
 

@@ -438,18 +438,18 @@ async def test_a_store_that_failed(op: str, tmp_path: Path, monkeypatch: pytest.
 
 async def test_a_refusal(tmp_path: Path) -> None:
     """A turn that was rejected before it began, in this process and over HTTP."""
-    async with recorded(tmp_path, hello, server={"max_concurrent_turns": 1}) as agent:
-        agent._door.admitting = 1
-        await Asked(agent, ask()).run()
-        agent._door.admitting = 0
+    async with recorded(tmp_path, hello, server={"max_concurrent_turns": 1, "max_queued_turns": 0}) as agent:
+        with agent.slots.slot("another") as held:
+            await held.take()
+            await Asked(agent, ask()).run()
     await plays(only(tmp_path))
 
 
 async def test_a_refusal_in_this_process(tmp_path: Path) -> None:
     """The same in an embedding program."""
-    async with recorded(tmp_path, hello, server={"max_concurrent_turns": 1}) as agent:
-        agent._door.admitting = 1
-        with pytest.raises(AgentError):
-            await _reads_on(agent)
-        agent._door.admitting = 0
+    async with recorded(tmp_path, hello, server={"max_concurrent_turns": 1, "max_queued_turns": 0}) as agent:
+        with agent.slots.slot("another") as held:
+            await held.take()
+            with pytest.raises(AgentError):
+                await _reads_on(agent)
     await plays(only(tmp_path))

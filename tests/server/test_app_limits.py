@@ -27,7 +27,7 @@ ROWS = {
     if line.startswith("| ") and len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 4
 }
 SERVER, AGENT, CALL = ServerConfig(), AgentConfig(), CallLimits()
-NO_LIMITS = {"in_stream_errors", "stream_default", "cors_origins", "api_key"}
+NO_LIMITS = {"in_stream_errors", "stream_default", "cors_origins", "trusted_proxies", "api_key"}
 """Keys of `server` that bound nothing."""
 
 

@@ -149,10 +149,18 @@ def _ended_in_order(evidence: Evidence, at: float) -> bool:
 # --- 2 and 4: when ------------------------------------------------------------------------------------
 
 
+def queued(evidence: Evidence, response: Response) -> float:
+    """Seconds that a response may have waited for another turn to end: what its record says."""
+    row = evidence.rows.get(response.turn_id or "")
+    notes = () if row is None else row.notes
+    return sum(float(note.split()[2]) for note in notes if note.startswith("it waited "))
+
+
 def check_times(evidence: Evidence, response: Response, calls: Sequence[Exchange]) -> None:
     settings = evidence.scenario.settings
     lasted = response.ended_at - response.sent_at
     limit = settings.turn + SLACK + (0.0 if evidence.timely(response) else STORE_WRITES * STORE_LIMIT)
+    limit += queued(evidence, response)
     limit += settings.write + NEVER_READS_FOR if response.slow else 0.0
     if lasted > limit and response.ended != "left" and not (response.ask.spoiled or response.live):
         evidence.violate(1, f"{response.name}: lasted {lasted:.3f} s; {limit:g} s are allowed")
@@ -168,7 +176,7 @@ def check_times(evidence: Evidence, response: Response, calls: Sequence[Exchange
             evidence.violate(4, f"{response.name}: a piece was held back for {late[0]:.3f} s")
         window = settings.preflight if response.ask.preflight is None else response.ask.preflight
         waited = 0.0 if response.head_at is None else response.head_at - response.sent_at
-        if waited > window + EPSILON:
+        if waited > window + queued(evidence, response) + EPSILON:
             evidence.violate(4, f"{response.name}: the head came after {waited:.3f} s")
     for exchange in calls:
         if exchange.provider in settings.drains and response.ended == "left":

@@ -71,6 +71,8 @@ class _Author:
             errors=dice.choice(["event", "event", "event", "content", "both"]),
             write=dice.choice([6.0, 6.0, 2.0, 30.0, 60.0]),
             connections=dice.choice([100, 100, 100, 100, 2]),
+            queued=(queueing := random.Random(f"queue {self._seed}")).choice([0, 1, 3, 100]),
+            queue=queueing.choice([0.5, 2.0, 5.0]),
             writes_at_once=random.Random(f"writes {self._seed}").choice([None, 1]),
         )
 

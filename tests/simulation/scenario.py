@@ -209,6 +209,8 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     cost: str | None = None
     """USD that a turn may cost; a call costs a little more than 0.011."""
     concurrent: int = 1000
+    queued: int = 100
+    queue: float = 5.0
     drains: tuple[str, ...] = ()
     errors: Literal["event", "content", "both"] = "event"
     writes_at_once: int | None = None

@@ -77,6 +77,8 @@ def configuration(scenario: Scenario) -> dict[str, Any]:
             "shutdown_grace": s.grace,
             "write_timeout": s.write,
             "max_concurrent_turns": s.concurrent,
+            "max_queued_turns": s.queued,
+            "queue_timeout": s.queue,
             "in_stream_errors": s.errors,
         },
     }
@@ -306,6 +308,8 @@ class Server:
         assert life is not None
         if life.agent.active_turns:
             self._chronicle.violate(2, f"{life.agent.active_turns} turns run on without a client")
+        if life.agent.slots.figures.running or life.agent.slots.waiting:
+            self._chronicle.violate(2, f"slots are held by nobody: {life.agent.slots.figures}")
         tasks = self._tasks()
         if tasks > life.tasks_at_rest:
             self._chronicle.violate(2, f"{tasks - life.tasks_at_rest} tasks are left of turns that ended")

@@ -6,6 +6,7 @@ A rule may meet any JSON of the right kind: what is wrong by type is reported el
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +26,8 @@ class Objection(NamedTuple):
     remedy: str = ""
     path: KeyPath = ()
 
+
+_NETWORK = "an IP address or a network such as `10.0.0.0/8`"
 
 Rule: TypeAlias = Callable[[Any], Iterator[Objection]]
 
@@ -65,6 +68,24 @@ def _against_store_url(url: str) -> tuple[str, str] | None:
 def no_repeats(values: list[Any]) -> Iterator[Objection]:
     """Every string of a list occurs once."""
     yield from _repeats([(index,) for index in range(len(values))], values)
+
+
+def networks(values: list[Any]) -> Iterator[Objection]:
+    """Every string of a list is an IP address or a network, and none of them is the whole of the internet."""
+    yield from no_repeats(values)
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            continue
+        try:
+            everyone = ip_network(value).prefixlen == 0
+        except ValueError as error:
+            host_bits = "host bits" in str(error)
+            remedy = "write the network's own address, with zeros behind the prefix" if host_bits else ""
+            yield Objection("this is no address and no network", _NETWORK, remedy, (index,))
+        else:
+            if everyone:
+                message = "with this, every client could name itself as it likes"
+                yield Objection(message, _NETWORK, "name the addresses of the proxies", (index,))
 
 
 def no_repeated_names(tools: list[Any]) -> Iterator[Objection]:

@@ -120,6 +120,8 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_depth: Annotated[int, Meta(ge=1, le=256)] = 64
     max_parts: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     max_concurrent_turns: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    max_queued_turns: Annotated[int, Meta(ge=0, le=10_000)] = 100
+    queue_timeout: SecondsOrZero = 5.0
     max_connections: Annotated[int, Meta(ge=1, le=100_000)] = 2048
     header_timeout: Seconds = 10.0
     body_timeout: Seconds = 60.0
@@ -128,6 +130,7 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     write_timeout: Seconds = 30.0
     shutdown_grace: SecondsOrZero = 10.0
     cors_origins: Annotated[tuple[Origin, ...], Meta(extra={"rule": rules.no_repeats})] = ()
+    trusted_proxies: Annotated[tuple[str, ...], Meta(extra={"rule": rules.networks})] = ()
     api_key: Key | None = None
 
     def __repr__(self) -> str:

@@ -45,7 +45,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     key = key_of(incoming, max_depth=server.max_depth)
     decoded = _decoded(incoming, server)
     if key is None:
-        admitted = await agent.admit(decoded.request, context=incoming.context)
+        admitted = await agent.admit(decoded.request, context=incoming.context, slot=incoming.slot)
         response_id = incoming.context.world.new_id(PREFIX)
         style = _style(decoded, admitted, incoming, response_id, incoming.context, server)
         await agent.run(admitted, make_sink(style, send))
@@ -54,7 +54,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
 
     async def begin(context: TurnContext) -> Begun:
         context.embedded_request(decoded.request, parks=True)
-        admitted = await agent.admit(decoded.request, context=context)
+        admitted = await agent.admit(decoded.request, context=context, slot=incoming.slot)
         return Begun(admitted, encode(_style(decoded, admitted, incoming, response_id, context, server)))
 
     once = Once(

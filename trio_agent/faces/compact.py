@@ -142,7 +142,7 @@ async def _begin(
     if own:
         context.embedded_request(turn, parks=True)
     try:
-        admitted = await agent.admit(turn, context=context)
+        admitted = await agent.admit(turn, context=context, slot=incoming.slot)
     except AgentError as error:
         raise in_the_clients_words(error, (), whole="input") from None
     ignored = (*asked.ignored, *whole.ignored, *admitted.ignored)

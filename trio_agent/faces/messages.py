@@ -34,7 +34,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     context = agent.context() if own else incoming.context
     if own:
         context.embedded_request(asked.request, parks=True)
-    admitted = await _admitted(agent, asked, context)
+    admitted = await _admitted(agent, asked, incoming, context)
     style = _style(agent, asked, admitted, incoming, context.world.new_id(PREFIX))
     sink = make_sink(style, send)
     keeper = _keeper(asked, style.response_id, context)
@@ -46,7 +46,7 @@ async def _respond_once(agent: Agent, incoming: Incoming, asked: Decoded, key: K
 
     async def begin(context: TurnContext) -> Begun:
         context.embedded_request(asked.request, parks=True)
-        admitted = await _admitted(agent, asked, context)
+        admitted = await _admitted(agent, asked, incoming, context)
         head = encode(_style(agent, asked, admitted, incoming, response_id))
         return Begun(admitted, head, _keeper(asked, response_id, context))
 
@@ -62,9 +62,9 @@ async def _respond_once(agent: Agent, incoming: Incoming, asked: Decoded, key: K
     await once.respond(send)
 
 
-async def _admitted(agent: Agent, asked: Decoded, context: TurnContext) -> Admitted:
+async def _admitted(agent: Agent, asked: Decoded, incoming: Incoming, context: TurnContext) -> Admitted:
     try:
-        return await agent.admit(asked.request, context=context)
+        return await agent.admit(asked.request, context=context, slot=incoming.slot)
     except AgentError as error:
         raise in_own_words(error, asked) from None
 

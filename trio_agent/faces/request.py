@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from msgspec import Struct
 
 from trio_agent.errors import AgentError
+from trio_agent.queueing import Slot
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.session import CONTINUE_HEADER
 
@@ -51,13 +52,17 @@ class RawBody:
 
 
 class Incoming(Struct, frozen=True):
-    """A request as the faces see it: header names in lower case, the whole body, the caller's key."""
+    """A request as the faces see it: header names in lower case, the whole body, the caller's key.
+
+    `slot` is the one among the turns that may run at once which this request may take.
+    """
 
     path: str
     headers: Mapping[str, str]
     body: RawBody
     owner: str
     context: TurnContext
+    slot: Slot
 
 
 def authenticate(headers: Mapping[str, str], api_key: str | None) -> str:

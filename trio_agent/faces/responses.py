@@ -196,7 +196,7 @@ async def _begin(
     if own:
         context.embedded_request(turn, parks=True)
     try:
-        admitted = await agent.admit(turn, context=context)
+        admitted = await agent.admit(turn, context=context, slot=incoming.slot)
     except AgentError as error:
         raise in_the_clients_words(error, asked.places, whole="input", names=FIELDS) from None
     # What the session had said is part of what a later request goes on from; its instructions never are.

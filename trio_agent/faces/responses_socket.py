@@ -10,7 +10,7 @@ Open Responses, "WebSocket Transport", is the source of these rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final, Protocol
@@ -82,12 +82,14 @@ class Handshake(Struct, frozen=True):
     """What holds for all requests of a connection: header names in lower case, the caller's key.
 
     `enter` lets one more request in. It raises AgentError where the connection would not be opened any more.
+    `client` is who takes the slots of its turns.
     """
 
     path: str
     headers: Mapping[str, str]
     owner: str
     enter: Callable[[], AbstractContextManager[Entry]]
+    client: Hashable
 
 
 async def converse(handshake: Handshake, socket: Socket) -> None:
@@ -147,14 +149,17 @@ async def _answer(
             raise AgentError("invalid_request", "Requests are text messages; this one was binary.")
         body = entry.hold(message.encode())
         del message
-        incoming = Incoming(handshake.path, handshake.headers, body, handshake.owner, agent.context())
-        try:
-            said = decode(without_mark(body.peek()), _MESSAGE, max_depth=agent.config.server.max_depth)
-            _check_kind(said)
-            request = parsed(incoming, agent.config.server, over_socket=True)
-        finally:
-            body.close()
-        await _go_on(agent, incoming, request, socket, chain)
+        with agent.slots.slot(handshake.client) as slot:
+            incoming = Incoming(
+                handshake.path, handshake.headers, body, handshake.owner, agent.context(), slot
+            )
+            try:
+                said = decode(without_mark(body.peek()), _MESSAGE, max_depth=agent.config.server.max_depth)
+                _check_kind(said)
+                request = parsed(incoming, agent.config.server, over_socket=True)
+            finally:
+                body.close()
+            await _go_on(agent, incoming, request, socket, chain)
     except AgentError as error:
         await socket.send(error_event(error, stream_id=said.stream_id))
 

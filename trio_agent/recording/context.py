@@ -25,7 +25,7 @@ from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.table import State
 from trio_agent.store.contract import TurnRow, TurnStore
-from trio_agent.turn.context import Send, TurnContext
+from trio_agent.turn.context import Queued, Send, TurnContext
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.timers import ENDING
@@ -117,10 +117,18 @@ class TracedContext(TurnContext):
             self.trace.add(lines.Found(t=self.trace.now(), kept=value), len(data))
         return data
 
-    def full(self, full: bool) -> bool:
-        if full and self._request is not None:
-            self._request.full = True
-        return full
+    def queued(self, queued: Queued) -> Queued:
+        if queued.waited:
+            # A replay has nobody to wait for.
+            self.trace.start(trio.current_time())
+        return self._note_queued(queued)
+
+    def _note_queued(self, queued: Queued) -> Queued:
+        request = self._request
+        if request is not None:
+            request.waited, request.full = queued.waited, queued.refused
+            request.retry_after = queued.retry_after
+        return queued
 
     def received(self, state: State, event: ev.Event, effects: Sequence[fx.Effect]) -> None:
         del state

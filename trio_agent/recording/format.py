@@ -67,7 +67,8 @@ class Request(Input, kw_only=True, tag="request", omit_defaults=True):
     """A POST of the client, whole. `body` is its JSON; one that is none is in `text`, or in `base64`.
 
     `seed` is what the ids and random numbers of the response follow from. `full` says that as many turns ran
-    already as the server takes.
+    already as the server takes, and `retry_after` when to come again, in seconds. `waited` is for how many
+    seconds the request waited for one of them to end; times in the file begin after that.
     """
 
     path: str = "/v1/chat/completions"
@@ -77,6 +78,8 @@ class Request(Input, kw_only=True, tag="request", omit_defaults=True):
     base64: str | None = None
     seed: str = ""
     full: bool = False
+    waited: float = 0.0
+    retry_after: float = 1.0
 
 
 class Embedded(Input, kw_only=True, tag="embedded", omit_defaults=True):
@@ -89,6 +92,8 @@ class Embedded(Input, kw_only=True, tag="embedded", omit_defaults=True):
     request: dict[str, Any]
     seed: str = ""
     full: bool = False
+    waited: float = 0.0
+    retry_after: float = 1.0
     parks: bool = False
 
 

@@ -35,6 +35,7 @@ from trio_agent.replay.tools import PlayedTools
 from trio_agent.server.app import Application, create_app
 from trio_agent.statemachine.conversation import ToolResult
 from trio_agent.statemachine.events import CancelReason, Timer
+from trio_agent.turn.context import Queued
 from trio_agent.world import SeededWorld
 
 
@@ -119,6 +120,8 @@ class Playing:
         ):
             self._house = house
             self._agent = Agent(house, contexts=lambda _: self.stage.context, nursery=nursery)
+            # How long a request waited is in its line; nobody waits again.
+            self._agent.slots.resize(house.setup.config.server.max_concurrent_turns, 0, 0.0)
             self._app = create_app(self._agent)
             self._ending = "client_disconnected"
             yield nursery
@@ -255,7 +258,7 @@ class Playing:
             self._first_request = self._requests
             self.stage.renumber()
             self._store.renumber()
-        self.stage.full = line.full
+        self.stage.queued = Queued(line.waited, line.full, line.retry_after)
         self.stage.seed = line.seed or f"request {self._requests}"
         self.stage.kept = {}
         while (cue := self._script.next) is not None and isinstance(cue.line, lines.Found):

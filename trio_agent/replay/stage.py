@@ -32,7 +32,7 @@ from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.events import Timer
 from trio_agent.statemachine.table import State
-from trio_agent.turn.context import Send
+from trio_agent.turn.context import Queued, Send
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.timers import Timers
 from trio_agent.world import World
@@ -90,7 +90,7 @@ class Stage(Trace):
         self._callers = 0
         self._let = False
         self.seed = ""
-        self.full = False
+        self.queued = Queued()
         self.kept: dict[str, Any] = {}
         """What the file says that the server kept for the latest request, by kind."""
         self.calls: list[TracedCall] = []
@@ -294,8 +294,9 @@ class PlayedContext(TracedContext):
         told = self._stage.kept.get(kind)
         return await load() if told is None else msgspec.json.encode(told)
 
-    def full(self, full: bool) -> bool:
-        return super().full(full or self._stage.full)
+    def queued(self, queued: Queued) -> Queued:
+        told = self._stage.queued
+        return self._note_queued(queued if queued.refused and not told.refused else told)
 
     def http(self, send: Send) -> Send:
         traced = super().http(send)

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TypeAlias
 
-from quart import Response, has_websocket_context, request, websocket
+from msgspec import Struct
+from quart import Request, Response, Websocket, has_websocket_context, request, websocket
 from werkzeug.datastructures import Headers as WireHeaders
 
 from trio_agent.admission import STORE_RETRY_SECONDS
@@ -38,12 +39,20 @@ from trio_agent.faces.responses_socket import Entry, Handshake, converse
 from trio_agent.server.access import guard_access
 from trio_agent.server.asgi import SocketResponse, TurnApp, TurnResponse
 from trio_agent.server.bodies import BodyBudget, BodyBytes, check_encoding
+from trio_agent.server.client_address import TrustedProxies
 from trio_agent.server.state_routes import add_state_routes
 from trio_agent.server.turn_routes import add_turn_routes
 from trio_agent.store.contract import StoreError
 
 Respond: TypeAlias = Callable[[Agent, Incoming, Send], Awaitable[None]]
 Enter: TypeAlias = Callable[[Mapping[str, str]], AbstractContextManager[Entry]]
+
+
+class Caller(Struct, frozen=True):
+    """Who asks for turns, as far as their fair share of the server is concerned: a key at an address."""
+
+    owner: str
+    address: str
 
 
 class Routes:
@@ -80,6 +89,7 @@ class Routes:
             timeout=server.body_timeout,
             bytes_held=bytes_held,
         )
+        self._proxies = TrustedProxies(server.trusted_proxies)
         self._api_key = api_key
         self._enter = enter
         self._add_turns()
@@ -111,7 +121,13 @@ class Routes:
         owner = self.caller()
         check_encoding(_headers())
         body = partial(self.budget.read, request.body, request.content_length)
-        return TurnResponse(partial(_run, respond, self.agent, request.path, _headers(), owner, body))
+        who = self._who(request, owner)
+        return TurnResponse(partial(_run, respond, self.agent, request.path, _headers(), who, body))
+
+    def _who(self, called: Request | Websocket, owner: str) -> Caller:
+        peer = called.scope.get("client")
+        address = self._proxies.client(peer and peer[0], called.headers.getlist("x-forwarded-for"))
+        return Caller(owner, address)
 
     def _add_turns(self) -> None:
         posted: dict[str, Respond] = {
@@ -128,7 +144,8 @@ class Routes:
         async def converse_in_responses() -> SocketResponse:
             headers = _lower(websocket.headers)
             owner = authenticate(headers, self._api_key)
-            handshake = Handshake(websocket.path, headers, owner, partial(self._enter, headers))
+            enter, who = partial(self._enter, headers), self._who(websocket, owner)
+            handshake = Handshake(websocket.path, headers, owner, enter, who)
             return SocketResponse(partial(converse, handshake))
 
     def _add_reading(self) -> None:
@@ -181,7 +198,7 @@ async def _run(
     agent: Agent,
     path: str,
     headers: Mapping[str, str],
-    owner: str,
+    who: Caller,
     read: Callable[[], Awaitable[RawBody]],
     send: Send,
 ) -> None:
@@ -193,7 +210,8 @@ async def _run(
             if context.listens:
                 context.http_request(path, headers, body.peek())
                 send = context.http(send)
-            await respond(agent, Incoming(path, headers, body, owner, context), send)
+            with agent.slots.slot(who) as slot:
+                await respond(agent, Incoming(path, headers, body, who.owner, context, slot), send)
         finally:
             body.close()
     except AgentError as error:

@@ -73,7 +73,8 @@ def _add_conversations(
         owner = caller()
         body = await read()
         try:
-            return _json(await answer(Incoming(request.path, {}, body, owner, agent.context())))
+            slot = agent.slots.slot(owner)  # which it never takes
+            return _json(await answer(Incoming(request.path, {}, body, owner, agent.context(), slot)))
         finally:
             body.close()
 

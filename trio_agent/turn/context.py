@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from msgspec import Struct
+
 from trio_agent.providers.contract import Options, Provider
 from trio_agent.statemachine import Candidate, Turn
 from trio_agent.statemachine.effects import Effect
@@ -23,6 +25,15 @@ from trio_agent.turn.toolbox import HostTools, ToolBox
 from trio_agent.world import World
 
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Queued(Struct, frozen=True):
+    """What a request met that asked for a slot. `waited` and `retry_after` are seconds, the latter of a
+    refusal."""
+
+    waited: float = 0.0
+    refused: bool = False
+    retry_after: float = 1.0
 
 
 class TurnContext:
@@ -66,9 +77,10 @@ class TurnContext:
     async def failing(self) -> None:
         """The turn's main task is about to tell the machine that the model call has failed."""
 
-    def full(self, full: bool) -> bool:
-        """Whether as many turns run as the server takes; `full` is what the server found."""
-        return full
+    def queued(self, queued: Queued) -> Queued:
+        """Whether the request got a slot among the turns that run, and after how long; `queued` is what the
+        server found."""
+        return queued
 
     async def kept(self, kind: str, load: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
         """What the server keeps that this request goes on from (JSON), as `load` finds it.
