@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from support.chat_app import Answer, chat_app
 
+from trio_agent.config.load import parse_config
+from trio_agent.config.problems import ConfigError
 from trio_agent.errors import STATUS
 
 KEY = "a-key-for-these-tests"
@@ -204,7 +206,7 @@ async def test_a_preflight_request_is_answered_without_a_key() -> None:
         assert (answer.status, answer.body) == (204, b"")
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         assert "POST" in answer.headers["access-control-allow-methods"]
-        assert answer.headers["access-control-allow-headers"] == "authorization,content-type"
+        assert answer.headers["access-control-allow-headers"] == "authorization, content-type"
 
 
 async def test_a_page_of_the_server_itself_may_call() -> None:
@@ -325,3 +327,109 @@ async def test_detailed_health_tells_the_state() -> None:
             None,
             "unavailable",
         )
+
+
+# --- what browsers are told -------------------------------------------------------------------------------
+
+PAGE = "https://app.example"
+
+
+async def preflight(app: Any, path: str, method: str, **more: str) -> Answer:
+    headers = {"origin": PAGE, "access-control-request-method": method}
+    headers |= {f"access-control-request-{name.replace('_', '-')}": value for name, value in more.items()}
+    return await app.ask(None, headers, method="OPTIONS", path=path)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/chat/completions", {"POST"}),
+        ("/v1/responses", {"POST"}),
+        ("/v1/responses/resp_1", {"GET", "HEAD", "DELETE"}),
+        ("/v1/conversations/conv_1", {"GET", "HEAD", "DELETE", "POST"}),
+        ("/v1/models", {"GET", "HEAD"}),
+        ("/health", {"GET", "HEAD"}),
+    ],
+)
+async def test_a_path_tells_its_methods(path: str, methods: set[str]) -> None:
+    """The same in `Allow` of `OPTIONS` and 405, and to a browser that asks. A WebSocket is none of them."""
+    async with chat_app(ALLOWED) as app:
+        told = (await app.ask(None, method="OPTIONS", path=path)).headers["allow"]
+        assert set(told.split(", ")) == {*methods, "OPTIONS"}
+        for wrong in {"PUT", "PATCH", "GET", "HEAD", "DELETE", "POST"} - methods:
+            answer = await app.ask({}, method=wrong, path=path)
+            assert (answer.status, answer.headers["allow"]) == (405, told), wrong
+            assert (await preflight(app, path, wrong)).status == 204, "it says what there is, and not this"
+        for right in methods:
+            answer = await preflight(app, path, right)
+            assert (answer.status, answer.headers["access-control-allow-methods"]) == (204, told)
+
+
+async def test_a_preflight_request_is_not_answered_for_what_is_not_there() -> None:
+    """404 for a path that leads nowhere; for a method that a path does not take, nothing is allowed."""
+    async with chat_app(ALLOWED) as app:
+        assert (await preflight(app, "/nowhere", "POST")).status == 404
+        answer = await preflight(app, "/v1/models", "POST")
+        assert "access-control-allow-methods" not in answer.headers
+
+
+async def test_what_a_preflight_request_is_given_back_is_bounded() -> None:
+    """Names of headers, so many and so long; what could be no header's name is left out."""
+    async with chat_app(ALLOWED) as app:
+        many = ",".join(f"x-{number}" for number in range(1000))
+        given = (await preflight(app, "/v1/messages", "POST", headers=many)).headers
+        assert len(given["access-control-allow-headers"].split(", ")) == 64
+        odd = f"Authorization, {'x' * 200}, a b, é, x\tb,, content-type"
+        given = (await preflight(app, "/v1/messages", "POST", headers=odd)).headers
+        assert given["access-control-allow-headers"] == "authorization, content-type"
+
+
+async def test_a_private_network_may_be_called_by_the_pages_that_may_call() -> None:
+    """A browser asks for that as well; a stranger gets nothing."""
+    async with chat_app(ALLOWED) as app:
+        answer = await preflight(app, "/v1/messages", "POST", private_network="true")
+        assert answer.headers["access-control-allow-private-network"] == "true"
+        answer = await preflight(app, "/v1/messages", "POST")
+        assert "access-control-allow-private-network" not in answer.headers
+
+
+async def test_credentials_of_the_browser_are_never_allowed() -> None:
+    """Keys come as headers, and there are no cookies; caches keep the answers of origins apart."""
+    async with chat_app(ALLOWED) as app:
+        for answer in (
+            await preflight(app, "/v1/messages", "POST"),
+            await app.ask(BODY, {"origin": PAGE}),
+            await app.ask(BODY),
+        ):
+            assert "access-control-allow-credentials" not in answer.headers
+            assert answer.headers["vary"].startswith("Origin")
+            assert answer.headers.get("access-control-allow-origin") != "*"
+
+
+async def test_a_page_without_an_origin_is_a_stranger() -> None:
+    """Also to a request of HTTP/1.0, which names no host that it could be compared with."""
+    async with chat_app() as app:
+        answer = await app.ask(BODY, {"origin": "null", "host": ""})
+        assert answer.status == 403
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://*.example",
+        "*",
+        "https://app.example:443",
+        "http://app.example:80",
+        "https://me@app.example",
+        "null",
+        "https://app.example/",
+        "https://App.example",
+        "app.example",
+    ],
+)
+def test_what_is_no_origin_is_a_problem_of_the_configuration(origin: str) -> None:
+    """It would never match what a browser sends."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"server": {"cors_origins": ["https://fine.example", origin]}}, {})
+    (problem,) = caught.value.problems
+    assert problem.path == "server.cors_origins[1]"

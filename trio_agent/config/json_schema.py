@@ -165,7 +165,7 @@ class _Writer:
         schema: Json = {"type": "array", "items": self.write(field.type.item_type, f"{path}[]")}
         if field.type.min_length:
             schema["minItems"] = field.type.min_length
-        if field.extra.get("rule") is rules.no_repeats:
+        if field.extra.get("rule") in rules.WITHOUT_REPEATS:
             schema["uniqueItems"] = True
         return schema
 

@@ -5,6 +5,7 @@ A rule may meet any JSON of the right kind: what is wrong by type is reported el
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from typing import Any, NamedTuple, TypeAlias
@@ -27,6 +28,8 @@ class Objection(NamedTuple):
     path: KeyPath = ()
 
 
+ORIGIN = r"^[a-z][a-z0-9+.-]*://[^\s/?#A-Z]+\Z"
+_ORIGIN = "an origin as browsers send it, such as `https://app.example.com`"
 _NETWORK = "an IP address or a network such as `10.0.0.0/8`"
 
 Rule: TypeAlias = Callable[[Any], Iterator[Objection]]
@@ -86,6 +89,36 @@ def networks(values: list[Any]) -> Iterator[Objection]:
             if everyone:
                 message = "with this, every client could name itself as it likes"
                 yield Objection(message, _NETWORK, "name the addresses of the proxies", (index,))
+
+
+def origins(values: list[Any]) -> Iterator[Objection]:
+    """Every string of a list occurs once, and is an origin that a browser could send."""
+    yield from no_repeats(values)
+    for index, value in enumerate(values):
+        objection = _against_origin(value) if isinstance(value, str) else None
+        if objection is not None:
+            yield Objection(objection[0], _ORIGIN, objection[1], (index,))
+
+
+WITHOUT_REPEATS: frozenset[Rule] = frozenset({no_repeats, networks, origins})
+"""The rules by which every string of a list occurs once."""
+
+
+def _against_origin(origin: str) -> tuple[str, str] | None:
+    if not re.search(ORIGIN, origin):
+        return None
+    if "*" in origin:
+        return "origins are compared whole, so `*` would match nothing", "list each origin"
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        return "this is no origin", ""
+    if parts.username is not None or parts.password is not None:
+        return "an origin names nobody", "leave out what stands before `@`"
+    if port is not None and port == {"http": 80, "https": 443}.get(parts.scheme):
+        return "browsers leave the scheme's own port out", f"leave `:{port}` out"
+    return None
 
 
 def no_repeated_names(tools: list[Any]) -> Iterator[Objection]:

@@ -53,7 +53,7 @@ ToolSource: TypeAlias = Annotated[
 Origin: TypeAlias = Annotated[
     str,
     Meta(
-        pattern=r"^[a-z][a-z0-9+.-]*://[^\s/?#A-Z]+\Z",
+        pattern=rules.ORIGIN,
         extra={"expected": "an origin as browsers send it, such as `https://app.example.com`"},
     ),
 ]
@@ -129,7 +129,7 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     websocket_idle_timeout: Seconds = 900.0
     write_timeout: Seconds = 30.0
     shutdown_grace: SecondsOrZero = 10.0
-    cors_origins: Annotated[tuple[Origin, ...], Meta(extra={"rule": rules.no_repeats})] = ()
+    cors_origins: Annotated[tuple[Origin, ...], Meta(extra={"rule": rules.origins})] = ()
     trusted_proxies: Annotated[tuple[str, ...], Meta(extra={"rule": rules.networks})] = ()
     api_key: Key | None = None
 

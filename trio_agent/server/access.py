@@ -12,9 +12,7 @@ from werkzeug.datastructures import Headers
 from trio_agent.config.binding import is_loopback
 from trio_agent.errors import AgentError
 from trio_agent.server.asgi import TurnApp
-
-EXPOSED_HEADERS = "X-Turn-Id, X-Ignored, X-Truncated, Retry-After, Idempotent-Replayed"
-"""What pages of the allowed origins may read of an answer, beside what every page may."""
+from trio_agent.server.cors import is_preflight, preflight, welcome
 
 
 def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> Callable[[Headers], bool]:
@@ -34,7 +32,7 @@ def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> Call
         if keyless:
             check_host(headers.get("host", ""))
         origin = headers.get("origin")
-        if origin is None or _host_of(origin) == headers.get("host"):
+        if origin is None or _host_of(origin) == headers.get("host", ""):
             return False
         if origin not in allowed:
             raise AgentError(
@@ -45,7 +43,13 @@ def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> Call
 
     @app.before_request
     async def check_origin() -> Response | None:
-        return _preflight() if check(request.headers) and request.method == "OPTIONS" else None
+        is_welcome = check(request.headers)
+        if not (is_welcome and is_preflight(request.method, request.headers)):
+            return None
+        methods = app.methods_of(request.path)
+        if request.headers["access-control-request-method"] not in methods:
+            return None  # the path itself answers: there is no such thing, or not with this method
+        return preflight(request.headers, methods)
 
     @app.before_websocket
     async def check_origin_of_websocket() -> None:
@@ -54,24 +58,12 @@ def guard_access(app: TurnApp, *, keyless: bool, origins: Sequence[str]) -> Call
     @app.after_request
     async def allow_origin(response: Response) -> Response:
         origin = request.headers.get("origin")
-        if origin in allowed:
-            response.headers["access-control-allow-origin"] = origin
-            response.headers["access-control-expose-headers"] = EXPOSED_HEADERS
-            response.headers.add("vary", "Origin")
+        if allowed:
+            # Also where none is named, so that no cache gives one page what another one may read.
+            welcome(response.headers, origin if origin in allowed else None)
         return response
 
     return check
-
-
-def _preflight() -> Response:
-    """The answer to a browser that asks before it sends (Fetch standard, CORS preflight)."""
-    response = Response(b"", 204)
-    response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
-    response.headers["access-control-allow-headers"] = request.headers.get(
-        "access-control-request-headers", ""
-    )
-    response.headers["access-control-max-age"] = "600"
-    return response
 
 
 def _host_of(origin: str) -> str | None:

@@ -12,7 +12,7 @@ reads it. Under another ASGI server, and Quart's test client, quart-trio's two t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import trio
 from quart import has_request_context, has_websocket_context, request, websocket
@@ -23,10 +23,13 @@ from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
 from quart_trio.wrappers import TrioResponse
 from quart_trio.wrappers.request import TrioBody
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
 
 from .connection import CANCELS_ON_DISCONNECT
 from .failures import describe_errors, log
 from .replies import RenderError, error_code, error_message
+
+_METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 ASGISend: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 ASGIReceive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
@@ -307,12 +310,28 @@ class TurnApp(QuartTrio):
             response.headers[name] = value
         return response
 
+    def methods_of(self, path: str) -> list[str]:
+        """The methods that this path takes over HTTP, `OPTIONS` among them; none if nothing is there."""
+        adapter = self.url_map.bind("localhost")
+        methods = [method for method in _METHODS if _matches(adapter, path, method)]
+        return [*methods, "OPTIONS"] if methods else []
+
+    async def make_default_options_response(self) -> Any:
+        """The answer to `OPTIONS`."""
+        response = TrioResponse(b"", 204)
+        response.headers.clear()
+        response.headers["allow"] = ", ".join(self.methods_of(request.path))
+        return response
+
     async def _answer_http_exception(self, error: HTTPException) -> Any:
         if error.response is not None:
             return error.response
-        allow = getattr(error, "valid_methods", None)
-        headers = [("allow", ", ".join(sorted(allow)))] if allow else []
-        return self.error_response(error.code or 500, _request_path(), headers=headers)
+        path, status = _request_path(), error.code or 500
+        allow = self.methods_of(path) if status == 405 else []
+        if status == 405 and not allow:
+            status = 404  # what is there is a WebSocket's alone
+        headers = [("allow", ", ".join(allow))] if allow else []
+        return self.error_response(status, path, headers=headers)
 
     def log_exception(self, exception_info: Any) -> None:
         """Quart's own logger would start a thread."""
@@ -321,6 +340,14 @@ class TurnApp(QuartTrio):
     def add_background_task(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Refuse: a task without a nursery that ends in its scope has no place here."""
         raise RuntimeError("TurnApp has no background tasks: start the task in a nursery of the server.")
+
+
+def _matches(adapter: MapAdapter, path: str, method: str) -> bool:
+    try:
+        adapter.match(path, method=method, websocket=False)
+    except HTTPException:
+        return False
+    return True
 
 
 def _log_failure(path: str, error: BaseException) -> None:
