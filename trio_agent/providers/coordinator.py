@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from trio_agent.config.secret_forms import forms_of
+
 from .contract import Provider
 from .credentials import Credentials
 
@@ -104,8 +106,9 @@ class MountCoordinator:
 
     def redact(self, text: str) -> str:
         """`text` without the secrets that this provider knows, for messages made by foreign code."""
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, "***")
+        forms = {form for secret in self._secrets for form in forms_of(secret)}
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, "***")
         return text
 
 

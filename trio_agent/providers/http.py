@@ -18,6 +18,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from trio_agent.config.secret_forms import forms_of
 from trio_agent.providers.answer_decoder import WholeBody
 from trio_agent.providers.contract import UpstreamError
 from trio_agent.providers.http_failure import failure_of_transport, hint
@@ -91,7 +92,8 @@ class UpstreamHttp:
         self._settings = settings
         self._wall_clock = wall_clock
         known = {*secrets, *(text.partition(" ")[2] for text in secrets if _AUTH_SCHEME.match(text))}
-        self._secrets = sorted((text for text in known if len(text) > 3), key=len, reverse=True)
+        written = {form for text in known if len(text) > 3 for form in forms_of(text)}
+        self._secrets = sorted(written, key=len, reverse=True)
         self.origin: Final = self._base.netloc.decode("ascii", "replace")
         try:
             self._headers = httpx.Headers(
@@ -157,7 +159,7 @@ class UpstreamHttp:
         self._transport.close_idle()
 
     def scrub(self, text: str) -> str:
-        """`text` without secrets."""
+        """`text` without secrets, however they are written in it (`forms_of`)."""
         for secret in self._secrets:
             text = text.replace(secret, _MASK)
             # A text that was cut to a length may end within a secret.

@@ -11,6 +11,7 @@ from trio_agent.providers.http import HttpSettings, UpstreamHttp
 from trio_agent.providers.settings import ProviderSettings
 
 _SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+_SCHEME: Final = re.compile(r"(?i)(?:bearer|basic|token) ")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")  # RFC 9110, 5.5
 
@@ -44,7 +45,11 @@ def upstream_http(
         )
     own = {name.lower() for name in settings.headers}
     headers = {name: value for name, value in auth.items() if name.lower() not in own} | settings.headers
-    secrets = [value for name, value in settings.headers.items() if _SECRET_HEADER.search(name)]
+    secrets = [
+        value
+        for name, value in settings.headers.items()
+        if _SECRET_HEADER.search(name) or _SCHEME.match(value)
+    ]
     try:
         return UpstreamHttp(
             HttpSettings(

@@ -11,6 +11,7 @@ import msgspec
 
 from trio_agent.config.mask import bare_url, secrets_in_urls
 from trio_agent.config.schema import Config
+from trio_agent.config.secret_forms import quoted_forms
 from trio_agent.providers.registry import MountedProvider
 from trio_agent.recording.format import AnyEntry, Header, ProviderFacts
 from trio_agent.store.contract import CallRow, TurnRow
@@ -55,7 +56,7 @@ def known_secrets(config: Config, providers: Mapping[str, MountedProvider]) -> d
                 found[scheme[1]] = f"provider {name}"
     if config.server.api_key:
         found[config.server.api_key] = "server.api_key"
-    return found
+    return found | {form: where for secret, where in found.items() for form in quoted_forms(secret)}
 
 
 def maskable(secrets: Iterable[str], words: Collection[str]) -> list[str]:
