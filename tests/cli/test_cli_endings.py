@@ -20,7 +20,11 @@ from support.serving import write_config
 from trio_agent.cli import main
 
 ROOT = Path(__file__).parents[2]
-LEAVES = [each.command_path.partition(" ")[2] for each in walk() if not isinstance(each.command, click.Group)]
+LEAVES = [
+    each.command_path.partition(" ")[2]
+    for each in walk()
+    if not isinstance(each.command, click.Group) or each.command.invoke_without_command
+]
 
 REPLAY: Mapping[str, Any] = {"providers": {"replay": {}}}
 WRONG: Mapping[str, Any] = {"providers": {"replay": {}}, "sevrer": {}}
@@ -44,6 +48,9 @@ class Case:
 
 CASES: Mapping[str, Case] = {
     "serve": Case(configured=True),
+    "serve status": Case(fails=()),
+    "serve stop": Case(),
+    "serve reload": Case(fails=()),
     "run": Case(("--model", "demo", "Hi"), ("--model", "unauthorized", "Hi"), configured=True),
     "models": Case((), configured=True),
     "auth set": Case(),
@@ -74,7 +81,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name, value in _environment(tmp_path, REPLAY).items():
         monkeypatch.setenv(name, value)
     for module in ("run", "models", "serve"):
-        monkeypatch.setattr(f"trio_agent.cli.{module}.log_to_stderr", lambda *_: None)
+        monkeypatch.setattr(f"trio_agent.cli.{module}.log_to_stderr", lambda *_, **__: None)
 
     def run(name: str, *arguments: str, config: Mapping[str, Any] = REPLAY) -> Result:
         env = _environment(tmp_path, config)

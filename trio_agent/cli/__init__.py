@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from trio_agent import __version__
-from trio_agent.cli.examples import share_examples
+from trio_agent.cli.groups import LazyGroup
 from trio_agent.cli.terminal import wants_colours
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 COMMANDS: Final[Mapping[str, str]] = {
     "serve": "Serve turns over HTTP.",
@@ -35,41 +32,17 @@ COMMANDS: Final[Mapping[str, str]] = {
 _AS_JSON: Final = f"{__name__}.as_json"
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is called, and none to list them: start-up time is felt."""
+class Program(LazyGroup):
+    """The command itself: failures become exit codes here, and are told."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+    path = "trio-agent"
+    lines = COMMANDS
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
+    def load(self, name: str) -> click.Command:
+        command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
         if not isinstance(command, click.Command):
-            raise TypeError(f"{__name__}.{cmd_name}.{cmd_name} is not a command")
-        if isinstance(command, click.Group):
-            share_examples(command, f"trio-agent {cmd_name}")
+            raise TypeError(f"{__name__}.{name}.{name} is not a command")
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(f"there is no command {name!r}{_near(name)}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """What may follow. Click's own would import every command for its line of help."""
-        from click.shell_completion import CompletionItem
-
-        names = [name for name in COMMANDS if name.startswith(incomplete)]
-        options = click.Command.shell_complete(self, ctx, incomplete)
-        return [*(CompletionItem(name, help=COMMANDS[name]) for name in names), *options]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[_AS_JSON] = "--json" in takewhile(lambda word: word != "--", args)
@@ -88,13 +61,6 @@ class LazyGroup(click.Group):
             ctx.exit(exit_code_of(error, as_json=ctx.meta[_AS_JSON]))
 
 
-def _near(name: str) -> str:
-    import difflib
-
-    found = difflib.get_close_matches(name, COMMANDS, n=1)
-    return f"; did you mean {found[0]!r}?" if found else f"; there are {', '.join(COMMANDS)}"
-
-
 _EXAMPLES: Final = """\b
 Examples:
   trio-agent serve --config host_config.json
@@ -103,7 +69,7 @@ Examples:
 """
 
 
-@click.group(cls=LazyGroup, epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="trio-agent", message="%(prog)s %(version)s")
 def main() -> None:
     """A self-hosted LLM agent server: every turn is one nursery and one explicit state machine."""

@@ -17,20 +17,20 @@ def lines_of(epilog: str | None) -> list[str]:
     return [line for line in lines if line and line != _HEAD]
 
 
-def share_examples(group: click.Group, path: str) -> None:
-    """Give each command below a group those of the group's examples that use it, unless it has its own.
+def share_examples(epilog: str | None, command: click.Command, path: str) -> None:
+    """Give a command those of its group's examples that call it, unless it has its own; so on below it.
 
     Args:
-        group: the group; groups below it are looked into as well.
-        path: how it is called, such as `trio-agent auth`.
+        epilog: the group's.
+        command: the one below it.
+        path: how the command is called, such as `trio-agent auth set`.
     """
-    lines = lines_of(group.epilog)
-    for name, command in group.commands.items():
-        called = re.compile(rf"\b{re.escape(f'{path} {name}')}(?![\w-])")
-        if command.epilog is None:
-            command.epilog = _as_epilog(line for line in lines if called.search(line))
-        if isinstance(command, click.Group):
-            share_examples(command, f"{path} {name}")
+    if command.epilog is None:
+        called = re.compile(rf"\b{re.escape(path)}(?![\w-])")
+        command.epilog = _as_epilog(line for line in lines_of(epilog) if called.search(line))
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            share_examples(command.epilog, below, f"{path} {name}")
 
 
 def _as_epilog(lines: Iterable[str]) -> str | None:

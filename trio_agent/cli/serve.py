@@ -33,6 +33,9 @@ Examples:
   trio-agent serve --config host_config.json
   trio-agent serve --config host_config.json --port 8080 --record recordings
   trio-agent serve --config host_config.json --workers 4
+  trio-agent serve status --json
+  trio-agent serve stop --timeout 30
+  trio-agent serve reload
 """
 
 

@@ -9,6 +9,8 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
+from trio_agent.cli.groups import LazyGroup
+
 SYNONYM: Final = "chat-completions"
 """`serve chat-completions` is `serve`: every face is served on the one port."""
 BELOW: Final[Mapping[str, str]] = {
@@ -19,8 +21,11 @@ BELOW: Final[Mapping[str, str]] = {
 """Each command below `serve` with its line of help: `x` is `x_server` in `trio_agent.cli.lifecycle`."""
 
 
-class ServeGroup(click.Group):
+class ServeGroup(LazyGroup):
     """Serves if no command is named. What the commands need is imported when one of them is called."""
+
+    path = "trio-agent serve"
+    lines = BELOW
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         _, rest, _ = self.make_parser(ctx).parse_args(list(args))
@@ -29,20 +34,11 @@ class ServeGroup(click.Group):
             args = [*args[: len(args) - len(rest)], *rest[1:]]
         return super().parse_args(ctx, args)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(BELOW)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in BELOW:
-            return None
-        command = getattr(importlib.import_module("trio_agent.cli.lifecycle"), f"{cmd_name}_server")
+    def load(self, name: str) -> click.Command:
+        command = getattr(importlib.import_module("trio_agent.cli.lifecycle"), f"{name}_server")
         if not isinstance(command, click.Command):
-            raise TypeError(f"there is no command {cmd_name}")
+            raise TypeError(f"trio_agent.cli.lifecycle.{name}_server is not a command")
         return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(BELOW.items()))
 
 
 def refuse_options(ctx: click.Context) -> None:
