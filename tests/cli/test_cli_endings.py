@@ -63,6 +63,7 @@ CASES: Mapping[str, Case] = {
     "turns list": Case(fails=()),
     "turns show": Case(fails=("turn_1",)),
     "audit": Case(fails=()),
+    "config schema": Case(()),
     "replay": Case((RECORDING,), ("broken.turn.jsonl",)),
     "machine": Case(()),
     "completion": Case(("bash",)),
