@@ -178,6 +178,15 @@ def test_every_page_is_on_the_map() -> None:
         assert {page.name for page in folder.glob("*.md")} - {"index.md"} <= linked, folder
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_page_says_what_it_is_for(page: Path) -> None:
+    """Below the title comes a sentence, before any heading, table or sample."""
+    title, _, rest = re.sub(r"<!--.*?-->\s*", "", page.read_text(encoding="utf-8")).partition("\n")
+    assert title.startswith("# ")
+    assert re.match(r"[\w`*\[]", rest.strip()), rest[:80]
+    assert not rest.strip().startswith("```")
+
+
 def test_every_example_is_shown() -> None:
     """Each file in `docs/examples` is spoken of on some page."""
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
