@@ -41,7 +41,8 @@ docs: $(VENV)/dev.stamp
 	$(BIN)/python -m sphinx -c docs -W --keep-going -n -q -E -d build/doctrees . build/site
 	PYTHONPATH=tools $(BIN)/python -m manual.site build/site
 
-# The parts of the manual that are made from the program: the pages on commands, the machine's table and drawing.
+# The parts of the manual that are made from the program: the pages on commands, the machine's table and drawing,
+# the first columns of the tables of keys and error codes.
 generate: $(VENV)/dev.stamp
 	PYTHONPATH=.:tools $(BIN)/python -m manual
 

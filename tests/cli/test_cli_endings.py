@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import sys
@@ -20,11 +21,12 @@ from support.serving import write_config
 from trio_agent.cli import main
 
 ROOT = Path(__file__).parents[2]
-LEAVES = [
-    each.command_path.partition(" ")[2]
+OPTIONS = {
+    each.command_path.partition(" ")[2]: [name for option in each.command.params for name in option.opts]
     for each in walk()
     if not isinstance(each.command, click.Group) or each.command.invoke_without_command
-]
+}
+LEAVES = list(OPTIONS)
 
 REPLAY: Mapping[str, Any] = {"providers": {"replay": {}}}
 WRONG: Mapping[str, Any] = {"providers": {"replay": {}}, "sevrer": {}}
@@ -136,6 +138,23 @@ def test_what_fails_is_one(run: Any, name: str) -> None:
     assert result.exit_code == 1, result.output
     assert result.output.strip()
     assert "Traceback" not in result.output
+
+
+JSON = [name for name in LEAVES if "--json" in OPTIONS[name]]
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_json_is_one_value_whatever_happens(run: Any, name: str) -> None:
+    """A result, a failure, a wrong configuration and wrong usage can all be read by a program."""
+    case = CASES[name]
+    results = [
+        run(name, *arguments, "--json") for arguments in (case.works, case.fails) if arguments is not None
+    ]
+    results.append(run(name, "--json", "--no-such-option"))
+    if case.configured:
+        results.append(run(name, *(case.works or ()), "--json", config=WRONG))
+    for result in results:
+        assert isinstance(json.loads(result.stdout), dict | list), result.stderr
 
 
 def _end_of(name: str, stdout: io.TextIOBase, monkeypatch: pytest.MonkeyPatch) -> int:

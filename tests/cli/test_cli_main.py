@@ -150,6 +150,17 @@ def test_small_commands_import_no_server(args: str) -> None:
     assert loaded.isdisjoint({"quart", "quart_trio", "hypercorn", "trio", "httpx", "h11", "sqlite3"})
 
 
+def test_no_command_imports_a_server_before_it_runs() -> None:
+    """Help and completion are quick for each command: what it works with is imported when it begins."""
+    source = "import manual.commands, sys; list(manual.commands.walk()); print(*sys.modules)"
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", source], env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()).isdisjoint({"quart", "quart_trio", "hypercorn", "httpx"})
+
+
 def test_configuration_problems_are_wrong_configuration(failing: Callable[[BaseException], Result]) -> None:
     """All problems go to standard error, and the exit code is 2."""
     result = failing(ConfigError([problem("a"), problem("b")]))

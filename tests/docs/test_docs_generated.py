@@ -9,10 +9,11 @@ from manual import generated, machine_svg
 from manual.commands import walk
 from manual.marked import redrawn
 from manual.site import problems
+from manual.tables import retabled
 
 
 def test_what_is_made_from_the_program_is_as_it_makes_it_now() -> None:
-    """The pages on commands, the machine's table and its drawing; `make generate` writes them."""
+    """The pages on commands, the machine's table and drawing, known columns: `make generate` writes them."""
     stale = [str(path.relative_to(generated.ROOT)) for path in generated.stale()]
     assert stale == [], "run `make generate`, and commit what it writes"
 
@@ -21,6 +22,7 @@ def test_a_page_that_was_changed_by_hand_is_stale(tmp_path: Path, monkeypatch: p
     """One that differs, one that is missing and one of a command that is gone are all found, and mended."""
     monkeypatch.setattr(generated, "REFERENCE", tmp_path)
     monkeypatch.setattr(generated, "PARTS", {})
+    monkeypatch.setattr(generated, "TABLES", ())
     monkeypatch.setattr(generated, "DOCS", tmp_path)
     generated.write()
     assert generated.stale() == []
@@ -52,6 +54,18 @@ def test_the_drawing_refuses_a_machine_that_it_has_no_place_for(monkeypatch: pyt
     monkeypatch.setattr(machine_svg, "WAYS", ways)
     with pytest.raises(ValueError, match="NEW"):
         machine_svg.as_svg()
+
+
+def test_a_table_follows_what_the_program_knows() -> None:
+    """Known cells are set anew; a new row comes beside its like, with no meaning; one that is gone goes."""
+    head = "| key | type | meaning |"
+    second = f"{head}\n|---|---|---|\n| `b` | int | y |\n"
+    before = f"{head}\n|---|---|---|\n| `a.x` | old | said \\| so |\n| `gone` | int | x |\n\n{second}"
+    after = f"{head}\n|---|---|---|\n| `a.x` | new | said \\| so |\n| `a.y` | int | |\n\n{second}"
+    known = {"a.x": ["new"], "a.y": ["int"], "b": ["int"]}
+    assert retabled(before, head, known) == after
+    with pytest.raises(ValueError, match="no table"):
+        retabled(after, "| code |", known)
 
 
 def test_a_page_without_its_markers_is_not_taken_for_drawn() -> None:

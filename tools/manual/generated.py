@@ -9,6 +9,7 @@ from typing import Final
 from manual import commands
 from manual.machine_svg import as_svg
 from manual.marked import redrawn
+from manual.tables import config_keys, error_codes, retabled
 from trio_agent.statemachine import diagram
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -21,14 +22,22 @@ PARTS: Final[Mapping[Path, Mapping[str, Callable[[], str]]]] = {
 }
 """Pages that people write, with parts that are made."""
 
+TABLES: Final = (
+    (DOCS / "configuration.md", "| key | type | default | unit | meaning |", config_keys),
+    (DOCS / "errors.md", "| code | status | repeat | means | what to do |", error_codes),
+)
+"""Tables that people write the last columns of: page, heading, what is known."""
+
 
 def wanted() -> dict[Path, str]:
     """Each file with the text that it should have.
 
     Raises:
-        ValueError: a page lacks the markers of a part, or the drawing has no place for what the machine has.
+        ValueError: a page lacks a part or a table, or the drawing has no place for what the machine has.
     """
     found = {path: redrawn(path.read_text(encoding="utf-8"), parts) for path, parts in PARTS.items()}
+    for path, heading, known in TABLES:
+        found[path] = retabled(path.read_text(encoding="utf-8"), heading, known())
     found[DOCS / "machine.svg"] = as_svg()
     return found | {REFERENCE / f"{name}.md": page for name, page in commands.pages().items()}
 
