@@ -59,6 +59,25 @@ def _accepts(port: int) -> bool:
     return True
 
 
+def test_readiness_goes_off_first(tmp_path: Path) -> None:
+    """For `shutdown_delay` seconds a kept-alive client sees 503 on /health/ready, and turns are still taken;
+    the service manager hears of each step, and the end is in time."""
+    slow = {**config(10), "server": {"shutdown_delay": 0.5}}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        with serving(tmp_path, slow, NOTIFY_SOCKET=str(tmp_path / "notify")) as server:
+            assert manager.recv(1000).decode().startswith("READY=1\nSTATUS=serves ")
+            assert server.client.get("/health/ready").json() == {"status": "ready"}
+            began = time.monotonic()
+            server.signal()
+            assert manager.recv(1000).decode().startswith("STOPPING=1\n")
+            assert server.client.get("/health/ready").status_code == 503
+            assert server.say().status_code == 200
+            assert server.end() == 0
+            assert 0.5 <= time.monotonic() - began < 0.5 + 2
+
+
 def test_turns_that_outlast_the_grace_period_are_told(tmp_path: Path) -> None:
     """Fifty streams, others before their status, and one client that never reads: all end in time, all told
     who read, one row each."""

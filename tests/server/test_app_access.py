@@ -6,11 +6,14 @@ import re
 from typing import Any
 
 import pytest
+import trio
 from support.chat_app import Answer, chat_app
 
 from trio_agent.config.load import parse_config
 from trio_agent.config.problems import ConfigError
 from trio_agent.errors import STATUS
+from trio_agent.server.app import create_app
+from trio_agent.testing import Client
 
 KEY = "a-key-for-these-tests"
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
@@ -311,6 +314,26 @@ async def test_anthropics_client_gets_its_own_shape() -> None:
     assert (first["type"], first["id"]) == ("model", "demo")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", first["created_at"])
     assert (await _models(headers, "/v1/models/two/demo")).json()["id"] == "two/demo"
+
+
+async def test_readiness_goes_off_before_anything_else() -> None:
+    """Told to stop, the server is not ready, though it takes turns; while it drains it still lives."""
+    async with chat_app(MODELS) as app:
+        leaving = trio.Event()
+        client = Client(app.agent, create_app(app.agent, api_key=KEY, leaving=leaving.is_set))
+
+        async def state(path: str) -> tuple[int, str]:
+            answer = await client.ask(None, method="GET", path=path)
+            return answer.status, answer.json()["status"]
+
+        assert await state("/health/ready") == (200, "ready")
+        leaving.set()
+        assert await state("/health/ready") == (503, "draining")
+        assert await state("/health") == (200, "ok")
+        app.agent.drain()
+        assert await state("/health/live") == (200, "alive")
+        other = Client(app.agent, create_app(app.agent))
+        assert (await other.ask(None, method="GET", path="/health/ready")).status == 503
 
 
 async def test_detailed_health_tells_the_state() -> None:

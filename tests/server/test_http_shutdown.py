@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 from http_harness import Watch, get, make_app, serving, wait_set
+from trio.testing import MockClock
 
 from trio_agent.server.listen import HttpLimits, open_listeners, serve_asgi
 
@@ -184,3 +185,20 @@ async def test_a_failing_callback_is_raised_and_nothing_is_left() -> None:
         )
     assert caught.group_contains(RuntimeError, match="callback")
     assert listeners[0].socket.fileno() == -1
+
+
+async def test_new_connections_are_served_until_the_delay_is_over(mock_clock: MockClock) -> None:
+    """Nothing ends before, not for clients that were there; then the drain begins as without a delay."""
+    async with serving(grace=30, delay=20) as server, await server.connect() as kept:
+        server.shutdown.set()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        async with await server.connect() as late:
+            for client in (kept, late):
+                await client.send(get("/ok"))
+                assert "connection" not in (await client.reply()).headers
+            assert server.calls == []
+            mock_clock.jump(20)
+            assert await late.rest() == b""
+        assert await kept.rest() == b""
+        await server.ended.wait()
+        assert server.calls == ["draining"]

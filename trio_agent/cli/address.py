@@ -52,12 +52,14 @@ def key_of(options: ServeOptions, draft: Draft) -> str | None:
     return options.api_key
 
 
-def tell_address(options: ServeOptions, address: tuple[str, int], models: int, *, workers: int = 1) -> None:
-    """Tell people, and programs that wait for it, that the server is there."""
+def tell_address(options: ServeOptions, address: tuple[str, int], models: int, *, workers: int = 1) -> str:
+    """Tell people, and programs that wait for it, that the server is there; how, without its name."""
     host, port = address
     shown = f"[{host}]" if ":" in host else host
     by = f" with {workers} workers" if workers > 1 else ""
-    tell(options.log_format, f"trio-agent serves {models} models on http://{shown}:{port}{by}")
+    line = f"serves {models} models on http://{shown}:{port}{by}"
+    tell(options.log_format, f"trio-agent {line}")
+    return line
 
 
 async def _listen(

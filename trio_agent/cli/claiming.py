@@ -16,6 +16,7 @@ from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.config.schema import ServerConfig
 from trio_agent.server.claim import Claim, ClaimError, take_claim
 from trio_agent.server.options import ServeOptions
+from trio_agent.server.service_manager import VARIABLE, ServiceManager
 from trio_agent.server.state_file import ServerState
 from trio_agent.world import World
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from trio_agent.agent import Agent
 
 END_MARGIN: Final = 2.0
-"""Seconds that an orderly end takes at most beside `server.shutdown_grace`."""
+"""Seconds that an orderly end takes at most beside what is configured."""
 
 
 @asynccontextmanager
@@ -54,10 +55,12 @@ async def announce(claim: Claim, state: ServerState) -> None:
         raise ConfigError([error.problem]) from None
 
 
-async def note_end(claim: Claim, shutdown: trio.Event, world: World) -> None:
-    """Write into the state file that the server is about to end, when it is."""
+async def note_end(claim: Claim | None, shutdown: trio.Event, world: World, manager: ServiceManager) -> None:
+    """Tell those who ask from outside that the server is about to end, when it is."""
     await shutdown.wait()
-    await claim.update(stopping_at=world.now())
+    manager.stopping("lets running turns finish")
+    if claim is not None:
+        await claim.update(stopping_at=world.now())
 
 
 def state_of(
@@ -82,10 +85,15 @@ def state_of(
         models=len(agent.models()),
         api_key=api_key,
         shutdown_limit=shutdown_limit(agent.config.server),
-        managed="NOTIFY_SOCKET" in os.environ or "INVOCATION_ID" in os.environ,
+        managed=_is_managed(os.environ),
     )
+
+
+def _is_managed(env: Mapping[str, str]) -> bool:
+    """Whether a service manager started this very process: variables are inherited by all others too."""
+    return bool(env.get(VARIABLE)) or env.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
 def shutdown_limit(server: ServerConfig) -> float:
     """The most seconds from a signal to the end of the process."""
-    return server.shutdown_grace + END_MARGIN
+    return server.shutdown_delay + server.shutdown_grace + END_MARGIN

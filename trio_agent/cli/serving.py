@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -20,6 +21,7 @@ from trio_agent.peers import Peers
 from trio_agent.recording.recorder import Record
 from trio_agent.server.app import serve_on
 from trio_agent.server.options import ServeOptions
+from trio_agent.server.service_manager import ServiceManager
 
 
 async def serve_config(
@@ -49,14 +51,15 @@ async def serve_config(
     ):
         if place.claim is not None:
             await announce(place.claim, state_of(agent, options, place.listeners, key))
-            nursery.start_soon(note_end, place.claim, shutdown, agent.world)
+        manager = ServiceManager.of(os.environ)
+        nursery.start_soon(note_end, place.claim, shutdown, agent.world, manager)
         bound = await nursery.start(
             partial(serve_on, agent, place.listeners, api_key=options.api_key, shutdown=shutdown)
         )
         nursery.start_soon(reload_when_wanted, agent, options, place.claim, wanted, shutdown)
         on_serving(agent)
         for address in bound:
-            tell_address(options, address, len(agent.models()))
+            manager.ready(tell_address(options, address, len(agent.models())))
 
 
 def agent_of(

@@ -74,9 +74,9 @@ class _Work:
         async with agent_of(
             options, draft.with_problems(self._start.problems), key, peers=self._peers
         ) as agent:
-            self._channel.post(
-                Ready(len(agent.models()), len(agent.providers), agent.config.server.shutdown_grace)
-            )
+            server = agent.config.server
+            patience = server.shutdown_delay + server.shutdown_grace
+            self._channel.post(Ready(len(agent.models()), len(agent.providers), patience))
             await self._serve.wait()
             self._agent = agent
             async with open_plain_nursery() as nursery:

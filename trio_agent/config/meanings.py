@@ -48,6 +48,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "server.idle_timeout": "after which an idle connection is closed",
     "server.websocket_idle_timeout": "after which a WebSocket is closed on which nothing is asked for",
     "server.write_timeout": "after which a client that does not read is cut off",
+    "server.shutdown_delay": "how long a stopping server still takes new connections and turns after "
+    "`/health/ready` has turned to 503, so that whoever sends requests to it can notice; comes before "
+    "`shutdown_grace`",
     "server.shutdown_grace": "how long running turns may go on when the server stops; 0 stops them at once",
     "server.trusted_proxies": "addresses and networks (`10.0.0.0/8`) of the proxies whose `X-Forwarded-For` "
     "says who a client is",

@@ -131,6 +131,7 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     shutdown_grace: SecondsOrZero = 10.0
     cors_origins: Annotated[tuple[Origin, ...], Meta(extra={"rule": rules.origins})] = ()
     trusted_proxies: Annotated[tuple[str, ...], Meta(extra={"rule": rules.networks})] = ()
+    shutdown_delay: SecondsOrZero = 0.0
     api_key: Key | None = None
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""`GET /health`: cheap and open. `GET /health/detailed`: what an operator asks, behind the key."""
+"""Health checks: cheap and open ones for machines, and `/health/detailed` for an operator, behind the key."""
 
 from __future__ import annotations
 
@@ -15,6 +15,22 @@ from trio_agent.store.contract import StoreError
 def brief(agent: Agent) -> bytes:
     """Whether the process serves; touches nothing that could be slow."""
     return msgspec.json.encode({"status": "draining" if agent.draining else "ok"})
+
+
+def ready(agent: Agent, *, leaving: bool) -> tuple[bytes, int]:
+    """Whether new requests should come here, and the HTTP status that says so; as cheap as `brief`.
+
+    Args:
+        leaving: whether the server was told to stop, though it may still take requests.
+    """
+    if leaving or agent.draining:
+        return msgspec.json.encode({"status": "draining"}), 503
+    return msgspec.json.encode({"status": "ready"}), 200
+
+
+def live() -> bytes:
+    """Whether the process can answer at all, which it does by this; also while it drains."""
+    return msgspec.json.encode({"status": "alive"})
 
 
 async def detailed(agent: Agent) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -31,10 +31,14 @@ class Application:
     Args:
         agent: answers.
         api_key: the key that every caller must bring; by default the configuration's `server.api_key`.
+        leaving: whether the server was told to stop; `/health/ready` says so before turns are refused.
     """
 
-    def __init__(self, agent: Agent, *, api_key: str | None = None) -> None:
+    def __init__(
+        self, agent: Agent, *, api_key: str | None = None, leaving: Callable[[], bool] = lambda: False
+    ) -> None:
         self._agent = agent
+        self._leaving = leaving
         self._api_key = api_key
         self._bytes_held = BodyBytes()
         self._newest: tuple[Generation, Routes] | None = None
@@ -54,6 +58,7 @@ class Application:
                 api_key=_key(self._api_key, generation.config),
                 bytes_held=self._bytes_held,
                 enter=self._enter,
+                leaving=self._leaving,
             )
             self._newest = generation, routes
         return self._newest[1]
@@ -72,9 +77,11 @@ def _key(given: str | None, config: Config) -> str | None:
     return config.server.api_key if given is None else given
 
 
-def create_app(agent: Agent, *, api_key: str | None = None) -> Application:
+def create_app(
+    agent: Agent, *, api_key: str | None = None, leaving: Callable[[], bool] = lambda: False
+) -> Application:
     """The ASGI application of an agent; see `Application`."""
-    return Application(agent, api_key=api_key)
+    return Application(agent, api_key=api_key, leaving=leaving)
 
 
 def http_limits(server: ServerConfig) -> HttpLimits:
@@ -103,8 +110,9 @@ async def serve(  # noqa: ASYNC128 - `serve_on` says that it has started
 ) -> None:
     """Serve an agent's HTTP faces until `shutdown` is set; usable in any nursery.
 
-    At shutdown no more turns are let in, those that run have `server.shutdown_grace` seconds, and the rest
-    end with an event in their own format that says so. Cancelling this call ends everything at once.
+    At shutdown `/health/ready` turns to 503; `server.shutdown_delay` seconds later no more turns are let in,
+    those that run have `server.shutdown_grace` seconds, and the rest end with an event in their own format
+    that says so. Cancelling this call ends everything at once.
 
     Args:
         port: 0 takes a free one.
@@ -149,11 +157,12 @@ async def serve_on(
             await nursery.start(
                 partial(
                     serve_asgi,
-                    create_app(agent, api_key=api_key),
+                    create_app(agent, api_key=api_key, leaving=shutdown.is_set),
                     listeners,
                     limits=lambda: http_limits(agent.config.server),
                     shutdown=shutdown,
                     grace=lambda: agent.config.server.shutdown_grace,
+                    delay=lambda: agent.config.server.shutdown_delay,
                     on_grace_over=agent.stop_turns,
                     on_draining=agent.drain,
                     until_idle=agent.idle,

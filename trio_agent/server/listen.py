@@ -44,6 +44,7 @@ async def serve_asgi(
     until_idle: Callable[[], Awaitable[None]] | None = None,
     render_error: RenderError = plain_error,
     watch_connections: Callable[[Callable[[], int]], None] | None = None,
+    delay: Callable[[], float] = lambda: 0.0,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve HTTP/1.1 and WebSockets until `shutdown` is set and the connections are done.
@@ -51,11 +52,12 @@ async def serve_asgi(
     A client that leaves cancels the application's call for its request. The ASGI lifespan protocol is
     not spoken: what must live as long as the server lives in the nursery around it.
 
-    At `shutdown` the listeners close, `on_draining` is called, idle connections close, and running
-    requests go on for up to `grace()` seconds, answered with `Connection: close`. Is one left then,
-    `on_grace_over` is called (and awaited, if it returns an awaitable), and `LAST_WORDS_TIMEOUT` later
-    the rest is cancelled and reset. A client that never reads cannot delay that; an application that
-    shields its clean-up can, by as long as it does. Cancelling `serve_asgi` skips all of it.
+    At `shutdown` all goes on for `delay()` seconds. Then the listeners close, `on_draining` is called, idle
+    connections close, and running requests go on for up to `grace()` seconds, answered with
+    `Connection: close`. Is one left then, `on_grace_over` is called (and awaited, if it returns an
+    awaitable), and `LAST_WORDS_TIMEOUT` later the rest is cancelled and reset. A client that never reads
+    cannot delay that; an application that shields its clean-up can, by as long as it does. Cancelling
+    `serve_asgi` skips all of it.
 
     Args:
         app: called as `app(scope, receive, send)`, for the scopes `http` and `websocket`.
@@ -69,6 +71,7 @@ async def serve_asgi(
             connections; what is left then is for whoever runs it to end.
         render_error: bodies of errors that reach no route.
         watch_connections: is given what tells how many connections are open.
+        delay: seconds in which new connections are still accepted; asked when `shutdown` is set.
         task_status: started with the listeners once connections are accepted.
     """
     server = _Server(app, limits, render_error)
@@ -81,6 +84,7 @@ async def serve_asgi(
                     accepting.start_soon(server.accept, listener, nursery)
                 task_status.started(listeners)
                 await shutdown.wait()
+                await trio.sleep(delay())
                 close_all(listeners)
                 accepting.cancel_scope.cancel()
             on_draining()

@@ -60,11 +60,12 @@ class Routes:
 
     Args:
         agent: as it is under that configuration.
-        api_key: the key that every caller must bring, except on `/health`. Without one, only requests that
-            were addressed to this machine itself are answered: a web page must not reach a local server by
-            a name of its own.
+        api_key: the key that every caller must bring, except for health checks. Without one, only requests
+            that were addressed to this machine itself are answered: a web page must not reach a local server
+            by a name of its own.
         bytes_held: counts the bodies of the server, those under other configurations included.
         enter: lets in a request of a WebSocket, which may live longer than the configuration does.
+        leaving: whether the server was told to stop.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Routes:
         api_key: str | None,
         bytes_held: BodyBytes,
         enter: Enter,
+        leaving: Callable[[], bool],
     ) -> None:
         server = agent.config.server
         self.agent = agent
@@ -92,6 +94,7 @@ class Routes:
         self._proxies = TrustedProxies(server.trusted_proxies)
         self._api_key = api_key
         self._enter = enter
+        self._leaving = leaving
         self._add_turns()
         self._add_reading()
         self._add_failures()
@@ -169,6 +172,14 @@ class Routes:
         @app.get("/v1/health")
         async def brief_health() -> Response:
             return _json(health.brief(agent))
+
+        @app.get("/health/ready")
+        async def ready_health() -> Response:
+            return _json(*health.ready(agent, leaving=self._leaving()))
+
+        @app.get("/health/live")
+        async def live_health() -> Response:
+            return _json(health.live())
 
         @app.get("/health/detailed")
         async def detailed_health() -> Response:
