@@ -66,7 +66,7 @@ async def _listen(
     options: ServeOptions, draft: Draft, problems: list[ConfigProblem]
 ) -> list[trio.SocketListener]:
     """Take the address, unless it must not be served."""
-    against = _check_address(draft, options.bind, key_of(options, draft))
+    against = check_address(options, draft)
     problems += against
     if against:
         return []
@@ -78,8 +78,10 @@ async def _listen(
         return []
 
 
-def _check_address(draft: Draft, bind: str, key: str | None) -> list[ConfigProblem]:
-    problems = check_binding(bind, key)
+def check_address(options: ServeOptions, draft: Draft) -> list[ConfigProblem]:
+    """What is wrong with serving there with that key, as far as it can be known."""
+    key = key_of(options, draft)
+    problems = check_binding(options.bind, key)
     if key is None and (draft.config is None or draft.lacks("server", "api_key")):
         # There may be a key in the file, where it cannot be read.
         return [each for each in problems if each.code == "config_invalid_value"]

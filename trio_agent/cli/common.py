@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
@@ -59,10 +59,10 @@ def workspace_option(function: F) -> F:
     )(function)
 
 
-def read_draft(path: Path | None) -> Draft:
+def read_draft(path: Path | None, env: Mapping[str, str] = os.environ) -> Draft:
     """The same with its problems, for a command that goes on to look for more."""
     if path is not None:
-        return load_draft(path, os.environ)
+        return load_draft(path, env)
     problem = ConfigProblem(
         "config_unreadable",
         "",

@@ -14,6 +14,7 @@ import click
 import msgspec
 import trio
 
+from trio_agent.cli.progress import progress
 from trio_agent.cli.server_status import ServerStatus, find_status
 from trio_agent.cli.signalling import NotEndedError, ask_to_reload, end_server
 from trio_agent.config.home import resolve_home
@@ -28,6 +29,11 @@ RELOAD_TIMEOUT: Final = 60.0
 _SECONDS: Final = click.FloatRange(min=0, max=86_400)
 
 
+def _examples(*lines: str) -> str:
+    shown = "\n".join(f"  trio-agent serve {line}" for line in lines)
+    return f"\b\nExamples:\n{shown}\n"
+
+
 def _home() -> Path:
     return resolve_home(os.environ)
 
@@ -40,13 +46,7 @@ def _run(work: Callable[[], Awaitable[T]]) -> T:
         raise click.ClickException(explain(error, _home())) from None
 
 
-def _say(line: str) -> None:
-    """Progress, for a person who waits."""
-    if sys.stderr.isatty():
-        click.echo(line, err=True)
-
-
-@click.command("status")
+@click.command("status", epilog=_examples("status", "status --json"))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option(
     "--timeout",
@@ -95,7 +95,7 @@ def _duration(seconds: float) -> str:
     return " ".join(f"{number} {unit}" for number, unit in parts[first : first + 2])
 
 
-@click.command("stop")
+@click.command("stop", epilog=_examples("stop", "stop --timeout 30 --force"))
 @click.option(
     "--timeout",
     type=_SECONDS,
@@ -112,7 +112,8 @@ def stop_server(timeout: float, force: bool) -> None:
     """
     home = _home()
     try:
-        found = _run(partial(end_server, home, within=timeout, force=force, say=_say))
+        with progress() as line:
+            found = _run(partial(end_server, home, within=timeout, force=force, say=line.say))
     except NotEndedError as error:
         raise click.ClickException(_still_there(error.held, timeout)) from None
     if isinstance(found, Held):
@@ -133,7 +134,30 @@ def _still_there(held: Held, timeout: float) -> str:
     )
 
 
-@click.command("reload")
+@click.command("restart", epilog=_examples("restart", "restart --timeout 120"))
+@click.option(
+    "--timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    help="For the old one to end, and again for the new one to answer. Without it: as long as running turns "
+    "may take, and 60.",
+)
+def restart_server(timeout: float | None) -> None:
+    """End the server of this home, and start it again in the background with the same options.
+
+    What it would serve is tried first, with this shell's variables: with a problem, nothing is ended. The new
+    server writes its log to `state/serve.log` in the home. A server that was killed is started again too.
+    """
+    from trio_agent.cli.restarting import restart_server as restart
+
+    home = _home()
+    with progress() as line:
+        done = _run(partial(restart, home, within=timeout, env=os.environ, say=line.say))
+    before = "" if done.ended is None else f"; process {done.ended} has ended"
+    click.echo(f"the server, process {done.pid}, serves on {done.url}{before}", err=True)
+
+
+@click.command("reload", epilog=_examples("reload"))
 @click.option(
     "--timeout",
     type=_SECONDS,
@@ -148,7 +172,9 @@ def reload_server(timeout: float) -> None:
     A configuration with problems changes nothing: they are printed, and the server goes on as before.
     """
     home = _home()
-    result = _run(partial(ask_to_reload, home, within=timeout))
+    with progress() as line:
+        line.say("waiting for the server to read its configuration")
+        result = _run(partial(ask_to_reload, home, within=timeout))
     if result is None:
         raise click.ClickException(f"no server runs under {home}")
     if not result.ok:

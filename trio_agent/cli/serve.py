@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 import trio
+from click.core import ParameterSource
 
 from trio_agent.cli.common import (
     FORMATS,
@@ -20,6 +21,7 @@ from trio_agent.cli.common import (
     tell,
     workspace_option,
 )
+from trio_agent.cli.own_command import begin_without_key
 from trio_agent.cli.serve_group import ServeGroup, refuse_options
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.options import ServeOptions
@@ -111,6 +113,8 @@ def serve(
         return
     if api_key == "":
         raise click.UsageError("--api-key is empty; leave it out to serve this machine without a key")
+    if api_key is not None and context.get_parameter_source("api_key") is ParameterSource.COMMANDLINE:
+        begin_without_key(api_key)
     log_to_stderr(log_level, log_format)
     options = ServeOptions(
         config=None if config_path is None else str(config_path.absolute()),

@@ -16,6 +16,7 @@ SYNONYM: Final = "chat-completions"
 BELOW: Final[Mapping[str, str]] = {
     "status": "Tell whether the server runs, and answers.",
     "stop": "End the server in order, or by force.",
+    "restart": "End the server, and start it again in the background.",
     "reload": "Have the server read its configuration again.",
 }
 """Each command below `serve` with its line of help: `x` is `x_server` in `trio_agent.cli.lifecycle`."""
