@@ -53,6 +53,7 @@ CASES: Mapping[str, Case] = {
     "serve status": Case(fails=()),
     "serve stop": Case(),
     "serve reload": Case(fails=()),
+    "serve restart": Case(fails=()),
     "run": Case(("--model", "demo", "Hi"), ("--model", "unauthorized", "Hi"), configured=True),
     "models": Case((), configured=True),
     "auth set": Case(),

@@ -39,7 +39,7 @@ HANDSHAKES: dict[str, tuple[bytes, int]] = {
     "chunked_body": (get("/ws", *UPGRADE, "Transfer-Encoding: chunked"), 400),
     "early_frame": (get("/ws", *UPGRADE) + frame(TEXT, b"early"), 400),
     "http_1_0": (b"GET /ws HTTP/1.0\r\nHost: a\r\n" + "\r\n".join([*UPGRADE, "", ""]).encode(), 400),
-    "post": (request_bytes("POST", "/ws", "Content-Length: 0", *UPGRADE), 405),
+    "post": (request_bytes("POST", "/ws", "Content-Length: 0", *UPGRADE), 404),
     "unknown_path": (get("/nope", *UPGRADE), 404),
     "refused_by_the_view": (get("/ws/refused", *UPGRADE), 403),
     "failing_view": (get("/ws/fails", *UPGRADE), 500),

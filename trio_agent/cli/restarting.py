@@ -132,7 +132,7 @@ async def _end(home: Path, state: ServerState, within: float | None, say: Say) -
         found = await end_server(home, within=limit, force=False, say=say)
     except NotEndedError:
         raise click.ClickException(
-            f"the server, process {state.pid}, still lets running turns finish after {limit:g} s, and nothing "
+            f"the server, process {state.pid}, still lets turns finish after {limit:g} s, and nothing "
             f"was started. It may take {state.shutdown_limit:g} s: wait, or end it with `trio-agent serve "
             "stop --force`. Then start it with `trio-agent serve`; next time give a longer --timeout"
         ) from None
