@@ -11,9 +11,9 @@ from support.memory_store import MemoryStore
 from support.scripted import Scripted, answer
 
 from trio_agent.agent import Agent, running_agent
-from trio_agent.boot import boot
+from trio_agent.boot import boot, limits_of
 from trio_agent.config.load import Draft, parse_draft
-from trio_agent.providers.contract import Coordinator, ModelInfo, Provider
+from trio_agent.providers.contract import Coordinator, ModelInfo, Mount, Provider
 from trio_agent.reloading import Reload
 from trio_agent.turn.observer import TurnObserver
 from trio_agent.world import CountingWorld
@@ -36,6 +36,7 @@ class Workshop:
         self.script = script
         self.delay = delay
         self.env = env
+        self.mounts: dict[str, Mount] = {}
         self.mounted: list[Mounted] = []
         self.agent: Agent
         self.store: MemoryStore
@@ -88,6 +89,7 @@ async def open_workshop(
         names: the providers that a configuration may declare.
     """
     shop = Workshop(script or answer("Hello"), delay, env or {})
+    shop.mounts.update(dict.fromkeys(names, shop.mount))
     world = CountingWorld(clock=trio.current_time)
     shop.store = MemoryStore(world.now)
     async with (
@@ -96,11 +98,12 @@ async def open_workshop(
             home=None,
             env=shop.env,
             world=world,
-            mounts=dict.fromkeys(names, shop.mount),
+            mounts=shop.mounts,
             store=shop.store,
         ) as house,
         running_agent(house, observers=observers) as agent,
     ):
         shop.agent = agent
+        shop.store.keep_to(limits_of(agent.config.store))
         yield shop
     assert all(each.closed == 1 for each in shop.mounted), "every mount is closed once"
