@@ -96,7 +96,12 @@ class Reloading:
             ConfigError: with every problem that was found; nothing has changed.
         """
         async with self._one_at_a_time:
-            return self.commit(await self.prepare(draft))
+            generation = await self.prepare(draft)
+            try:
+                return self.commit(generation)
+            except BaseException:
+                await self.discard(generation)  # noqa: ASYNC102 - each provider is closed shielded, with a limit
+                raise
 
     async def prepare(self, draft: Draft) -> Generation:
         """Boot what another configuration needs, beside the one in force. `commit` or `discard` it then.

@@ -176,10 +176,13 @@ async def second_turn(visitor: Visitor) -> Any:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(visitor.say)
         await trio.testing.wait_all_tasks_blocked()
-        with trio.move_on_after(1):
-            return (await visitor.say()).status
+        began = trio.current_time()
+        found = "let in"
+        with trio.move_on_after(60):
+            found = str((await visitor.say()).status)
+        waited = trio.current_time() - began
         nursery.cancel_scope.cancel()
-    return "let in"
+    return found, waited
 
 
 async def slow_body(visitor: Visitor) -> Any:
@@ -246,8 +249,14 @@ async def new_connections(visitor: Visitor) -> Any:
     return http_limits(visitor.agent.config.server)
 
 
-async def grace(visitor: Visitor) -> Any:
-    return visitor.agent.config.server.shutdown_grace
+async def end_of_the_server(visitor: Visitor) -> Any:
+    """How long an idle client and a running turn see the server after it was told to stop, in seconds."""
+    server = visitor.agent.config.server
+    return server.shutdown_delay, server.shutdown_grace
+
+
+async def client_behind_a_proxy(visitor: Visitor) -> Any:
+    return visitor.app._routes(visitor.agent.generation)._proxies.client("127.0.0.1", ["203.0.113.7"])
 
 
 def says(settings: Any) -> Any:
@@ -267,7 +276,7 @@ CASES: dict[str, Case] = {
         script=[20.0, *answer("Hi")],
     ),
     "server.keepalive_interval": Case(
-        keepalives, after=server(keepalive_interval=1), script=[text("Hi"), 10.0, *answer("you")]
+        keepalives, after=server(keepalive_interval=1), script=[text("Hi"), 9.5, *answer("you")]
     ),
     "server.turn_timeout": Case(elapsed, after=server(turn_timeout=10), script=[HANG]),
     "server.host_tool_ttl": Case(parked_for, after=server(host_tool_ttl=60), script=calling(("c1", "look"))),
@@ -289,13 +298,27 @@ CASES: dict[str, Case] = {
     "server.max_depth": Case(deep_body, after=server(max_depth=5)),
     "server.max_parts": Case(many_parts, after=server(max_parts=2)),
     "server.max_concurrent_turns": Case(second_turn, after=server(max_concurrent_turns=1), script=[HANG]),
+    "server.max_queued_turns": Case(
+        second_turn,
+        before=server(max_concurrent_turns=1),
+        after=server(max_concurrent_turns=1, max_queued_turns=0),
+        script=[HANG],
+    ),
+    "server.queue_timeout": Case(
+        second_turn,
+        before=server(max_concurrent_turns=1),
+        after=server(max_concurrent_turns=1, queue_timeout=2),
+        script=[HANG],
+    ),
+    "server.trusted_proxies": Case(client_behind_a_proxy, after=server(trusted_proxies=["127.0.0.1"])),
     "server.max_connections": Case(new_connections, after=server(max_connections=3)),
     "server.header_timeout": Case(new_connections, after=server(header_timeout=3)),
     "server.body_timeout": Case(slow_body, after=server(body_timeout=3)),
     "server.idle_timeout": Case(new_connections, after=server(idle_timeout=3)),
     "server.websocket_idle_timeout": Case(new_connections, after=server(websocket_idle_timeout=3)),
     "server.write_timeout": Case(new_connections, after=server(write_timeout=3)),
-    "server.shutdown_grace": Case(grace, after=server(shutdown_grace=1)),
+    "server.shutdown_grace": Case(end_of_the_server, after=server(shutdown_grace=1)),
+    "server.shutdown_delay": Case(end_of_the_server, after=server(shutdown_delay=1)),
     "server.cors_origins": Case(from_a_page, after=server(cors_origins=["https://app.example.com"])),
     "server.api_key": Case(status, after=server(api_key="a-key-of-the-file")),
     "agent.system_prompt": Case(asked, after=agent(system_prompt="Be new.")),

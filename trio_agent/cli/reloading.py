@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -14,7 +15,11 @@ from trio_agent.config.problems import ConfigError, render_problems
 from trio_agent.reloading import Reload
 from trio_agent.server.claim import Claim
 from trio_agent.server.options import ServeOptions
+from trio_agent.server.service_manager import ServiceManager
 from trio_agent.server.state_file import Reloaded
+
+AUDIT_SECONDS: Final = 1.0
+"""What an entry in the audit log may take: the end of a server waits for one that is being written."""
 
 
 class Wanted:
@@ -33,50 +38,56 @@ class Wanted:
 
 
 async def reload_when_wanted(
-    agent: Agent, options: ServeOptions, claim: Claim | None, wanted: Wanted, shutdown: trio.Event
+    agent: Agent,
+    options: ServeOptions,
+    claim: Claim | None,
+    manager: ServiceManager,
+    wanted: Wanted,
+    shutdown: trio.Event,
 ) -> None:
     """Read the configuration again each time it is asked for, until the server is asked to end.
 
     A reload that is under way then is given up, and nothing has changed.
     """
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_reload_for_ever, agent, options, claim, wanted)
+        nursery.start_soon(_reload_for_ever, agent, options, claim, manager, wanted)
         await shutdown.wait()
         nursery.cancel_scope.cancel()
 
 
-async def _reload_for_ever(agent: Agent, options: ServeOptions, claim: Claim | None, wanted: Wanted) -> None:
+async def _reload_for_ever(
+    agent: Agent, options: ServeOptions, claim: Claim | None, manager: ServiceManager, wanted: Wanted
+) -> None:
     while True:
         await wanted.wait()
-        try:
-            await reload_once(agent, options, claim)
-        except ConfigError:
-            continue  # it has been told
+        await _reload_once(agent, options, claim, manager)
 
 
-async def reload_once(agent: Agent, options: ServeOptions, claim: Claim | None) -> Reload:
+async def _reload_once(
+    agent: Agent, options: ServeOptions, claim: Claim | None, manager: ServiceManager
+) -> None:
     """Read the file and the credentials again, and put them in force: all of it, or nothing.
 
-    What came of it is told on standard error, in the audit log and in the state file.
-
-    Raises:
-        ConfigError: with every problem that was found; nothing has changed.
+    What came of it is told on standard error, in the audit log, in the state file and to the service manager.
     """
-    draft = read_draft(None if options.config is None else Path(options.config))
+    manager.reloading()
     try:
+        draft = read_draft(None if options.config is None else Path(options.config))
         done = await agent.reload(draft)
     except ConfigError as error:
         await note_refused(agent, options, claim, error)
-        raise
-    await note_reloaded(agent, options, claim, done)
-    return done
+        manager.ready("the configuration was not reloaded: the new one has problems, see the log")
+    else:
+        await note_reloaded(agent, options, claim, done)
+        manager.ready(f"serves {len(agent.models())} models; the configuration was reloaded")
 
 
 async def note_reloaded(agent: Agent, options: ServeOptions, claim: Claim | None, done: Reload) -> None:
     """Tell that the configuration in force is another one."""
     tell(options.log_format, f"configuration reloaded: {done}")
     config = agent.config
-    await audit(agent.store, "config.reloaded", {**about_config(config), "changed": list(done.keys)})
+    details = {**about_config(config), "changed": list(done.keys)}
+    await audit(agent.store, "config.reloaded", details, limit=AUDIT_SECONDS)
     if claim is not None:
         await claim.update(
             providers={mounted.id: len(mounted.models) for mounted in agent.providers.values()},
@@ -95,10 +106,10 @@ async def note_refused(agent: Agent, options: ServeOptions, claim: Claim | None,
         f"configuration not reloaded, the one before stays in force:\n\n{render_problems(problems)}",
     )
     details = {"problems": [{"code": each.code, "path": each.path} for each in problems]}
-    await audit(agent.store, "config.refused", details)
+    await audit(agent.store, "config.refused", details, limit=AUDIT_SECONDS)
     if claim is not None:
         told = tuple(render_problems([each]) for each in problems)
         await claim.update(reload=Reloaded(at=agent.world.now(), ok=False, problems=told))
 
 
-__all__ = ["Wanted", "note_refused", "note_reloaded", "reload_once", "reload_when_wanted"]
+__all__ = ["Wanted", "note_refused", "note_reloaded", "reload_when_wanted"]

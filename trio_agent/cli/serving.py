@@ -56,7 +56,7 @@ async def serve_config(
         bound = await nursery.start(
             partial(serve_on, agent, place.listeners, api_key=options.api_key, shutdown=shutdown)
         )
-        nursery.start_soon(reload_when_wanted, agent, options, place.claim, wanted, shutdown)
+        nursery.start_soon(reload_when_wanted, agent, options, place.claim, manager, wanted, shutdown)
         on_serving(agent)
         for address in bound:
             manager.ready(tell_address(options, address, len(agent.models())))
