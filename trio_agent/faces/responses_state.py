@@ -16,7 +16,7 @@ from msgspec import Struct
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.event_log import BROKEN, PAGE_ENTRIES, LiveLog, LogReader, batches_of
-from trio_agent.faces.answer import Send, send_json, turn_headers
+from trio_agent.faces.answer import Headers, Send, send_json, turn_headers
 from trio_agent.faces.paging import Page, listed
 from trio_agent.faces.responses_kept import KeptResponse, decode_response
 from trio_agent.faces.responses_output import Output
@@ -72,8 +72,11 @@ async def read(agent: Agent, owner: str, response_id: str, reading: Reading, sen
         await ResumedStream(send, style, after=reading.after).copy(reader)
 
 
-async def cancel(agent: Agent, owner: str, response_id: str) -> bytes:
+async def cancel(agent: Agent, owner: str, response_id: str) -> tuple[bytes, Headers]:
     """`POST /v1/responses/{id}/cancel`: end a response in the background; one that has ended is shown.
+
+    Returns:
+        The response, and the headers that say which turn it is of.
 
     Raises:
         AgentError: it is not there, or cannot be cancelled.
@@ -88,7 +91,7 @@ async def cancel(agent: Agent, owner: str, response_id: str) -> bytes:
         )
     if not _is_over(agent, answer):
         answer = await _ended(agent, answer, "cancelled")
-    return await _shown(agent, answer)
+    return await _shown(agent, answer), turn_headers(answer.turn_id, ())
 
 
 async def delete(agent: Agent, owner: str, response_id: str) -> bytes:

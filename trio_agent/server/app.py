@@ -22,6 +22,7 @@ from trio_agent.server.address import address_of, open_listeners
 from trio_agent.server.bodies import BodyBytes
 from trio_agent.server.limits import HttpLimits
 from trio_agent.server.listen import serve_asgi
+from trio_agent.server.refusals import Refusals
 from trio_agent.server.routes import Routes, render_error
 
 
@@ -166,7 +167,7 @@ async def serve_on(
                     on_grace_over=agent.stop_turns,
                     on_draining=agent.drain,
                     until_idle=agent.idle,
-                    render_error=render_error,
+                    render_error=Refusals(agent.world.new_id).noting(render_error),
                     watch_connections=partial(
                         agent.metrics.watch, "trio_agent_connections_open", "Connections of clients."
                     ),

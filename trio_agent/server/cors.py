@@ -15,6 +15,7 @@ from werkzeug.datastructures import Headers
 EXPOSED_HEADERS: Final = ", ".join(
     (
         "X-Turn-Id",
+        "X-Request-Id",
         "X-Ignored",
         "X-Truncated",
         "X-Usage-Source",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 from quart import Request, Response, Websocket, has_websocket_context, request, websocket
@@ -32,7 +32,6 @@ from trio_agent.faces.answer import (
     body_renderer,
     error_headers,
     send_error,
-    turn_headers,
 )
 from trio_agent.faces.request import Incoming, RawBody, authenticate
 from trio_agent.faces.responses_socket import Entry, Handshake, converse
@@ -40,6 +39,7 @@ from trio_agent.server.access import guard_access
 from trio_agent.server.asgi import SocketResponse, TurnApp, TurnResponse
 from trio_agent.server.bodies import BodyBudget, BodyBytes, check_encoding
 from trio_agent.server.client_address import TrustedProxies
+from trio_agent.server.refusals import Refusals
 from trio_agent.server.state_routes import add_state_routes
 from trio_agent.server.turn_routes import add_turn_routes
 from trio_agent.store.contract import StoreError
@@ -79,11 +79,12 @@ class Routes:
     ) -> None:
         server = agent.config.server
         self.agent = agent
+        self.refusals = Refusals(agent.world.new_id)
         self.app = TurnApp(
             "trio_agent",
             max_request_bytes=server.max_request_bytes,
             body_timeout=server.body_timeout,
-            render_error=render_error,
+            render_error=self.refusals.noting(render_error),
         )
         self.budget = BodyBudget(
             server.max_body_bytes_in_flight,
@@ -98,7 +99,7 @@ class Routes:
         self._add_turns()
         self._add_reading()
         self._add_failures()
-        add_state_routes(self.app, agent, caller=self.caller, read=self.read)
+        add_state_routes(self.app, agent, caller=self.caller, read=self.read, refusals=self.refusals)
         add_turn_routes(self.app, agent, caller=self.caller)
         self._check_access = guard_access(self.app, keyless=api_key is None, origins=server.cors_origins)
 
@@ -124,8 +125,8 @@ class Routes:
         owner = self.caller()
         check_encoding(_headers())
         body = partial(self.budget.read, request.body, request.content_length)
-        who = self._who(request, owner)
-        return TurnResponse(partial(_run, respond, self.agent, request.path, _headers(), who, body))
+        incoming = (request.path, _headers(), self._who(request, owner), body)
+        return TurnResponse(partial(_run, respond, self.agent, self.refusals, *incoming))
 
     def _who(self, called: Request | Websocket, owner: str) -> Caller:
         peer = called.scope.get("client")
@@ -197,7 +198,9 @@ class Routes:
         async def refused(error: AgentError) -> Response:
             called = websocket if has_websocket_context() else request
             render = body_renderer(called.path, _lower(called.headers))
-            return _json(render(error), error.status, error_headers(error))
+            method = "GET" if has_websocket_context() else request.method
+            about = self.refusals.about(error, method, called.path)
+            return _json(render(error), error.status, [*error_headers(error), *about])
 
         @self.app.errorhandler(StoreError)
         async def unreachable(error: StoreError) -> Response:
@@ -207,6 +210,7 @@ class Routes:
 async def _run(
     respond: Respond,
     agent: Agent,
+    refusals: Refusals,
     path: str,
     headers: Mapping[str, str],
     who: Caller,
@@ -214,20 +218,37 @@ async def _run(
     send: Send,
 ) -> None:
     """One request of a face's. The body is read in the frame that also lets go of it, whatever happens."""
+    labels: Headers = []
+    heard = False
     try:
         body = await read()
         try:
             context = agent.context()
             if context.listens:
                 context.http_request(path, headers, body.peek())
-                send = context.http(send)
+                # A request's own id is no part of what is heard: another run would have another one.
+                send, heard = context.http(_labelled(send, labels)), True
             with agent.slots.slot(who) as slot:
                 await respond(agent, Incoming(path, headers, body, who.owner, context, slot), send)
         finally:
             body.close()
     except AgentError as error:
-        about = [] if error.turn_id is None else turn_headers(error.turn_id, ())
+        about = refusals.about(error, "POST", path)
+        if heard and error.turn_id is None:
+            labels += about
+            about = []
         await send_error(send, error, about, body_renderer(path))
+
+
+def _labelled(send: Send, labels: Headers) -> Send:
+    """`send`, which adds to the headers of an answer what is in `labels` by then."""
+
+    async def send_labelled(message: dict[str, Any]) -> None:
+        if labels and message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *labels]}
+        await send(message)
+
+    return send_labelled
 
 
 def _headers() -> dict[str, str]:

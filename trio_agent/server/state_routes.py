@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -18,28 +18,36 @@ from trio_agent.faces.paging import flag_of, number_of, page_of
 from trio_agent.faces.request import Incoming, RawBody
 from trio_agent.faces.responses_options import checked_include
 from trio_agent.server.asgi import ASGISend, TurnApp, TurnResponse
+from trio_agent.server.refusals import Refusals
 from trio_agent.store.contract import StoreError
 
-_RESPONSE: Final = "/v1/responses/<response_id>"
+_RESPONSES: Final = "/v1/responses"
+_RESPONSE: Final = f"{_RESPONSES}/<response_id>"
 _CONVERSATIONS: Final = "/v1/conversations"
 _CONVERSATION: Final = "/v1/conversations/<name>"
 _LAST_NUMBER: Final = 2**53
 
 
 def add_state_routes(
-    app: TurnApp, agent: Agent, *, caller: Callable[[], str], read: Callable[[], Awaitable[RawBody]]
+    app: TurnApp,
+    agent: Agent,
+    *,
+    caller: Callable[[], str],
+    read: Callable[[], Awaitable[RawBody]],
+    refusals: Refusals,
 ) -> None:
     """Add them to the application.
 
     Args:
         caller: the owner that the running request's key stands for; raises AgentError.
         read: reads its body; raises AgentError.
+        refusals: gives ids to what is refused.
     """
-    _add_responses(app, agent, caller)
+    _add_responses(app, agent, caller, refusals)
     _add_conversations(app, agent, caller, read)
 
 
-def _add_responses(app: TurnApp, agent: Agent, caller: Callable[[], str]) -> None:
+def _add_responses(app: TurnApp, agent: Agent, caller: Callable[[], str], refusals: Refusals) -> None:
     @app.get(_RESPONSE)
     async def read_response(response_id: str) -> TurnResponse:
         owner = caller()
@@ -47,7 +55,7 @@ def _add_responses(app: TurnApp, agent: Agent, caller: Callable[[], str]) -> Non
         reading = responses_state.Reading(
             stream=flag_of(request.args, "stream"), after=-1 if after is None else after, include=_include()
         )
-        run = partial(_read, agent, owner, response_id, reading)
+        run = partial(_read, agent, refusals, owner, response_id, reading)
         # What a stream would say is not waited for where only its headers are wanted.
         return TurnResponse(partial(_head_of, run) if request.method == "HEAD" else run)
 
@@ -57,7 +65,7 @@ def _add_responses(app: TurnApp, agent: Agent, caller: Callable[[], str]) -> Non
 
     @app.post(f"{_RESPONSE}/cancel")
     async def cancel_response(response_id: str) -> Response:
-        return _json(await responses_state.cancel(agent, caller(), response_id))
+        return _json(*await responses_state.cancel(agent, caller(), response_id))
 
     @app.get(f"{_RESPONSE}/input_items")
     async def list_input_items(response_id: str) -> Response:
@@ -128,21 +136,23 @@ async def _head_of(run: Callable[[ASGISend], Awaitable[None]], send: ASGISend) -
 
 async def _read(
     agent: Agent,
+    refusals: Refusals,
     owner: str,
     response_id: str,
     reading: responses_state.Reading,
     send: ASGISend,
 ) -> None:
     noted = NotedSend(send)
+    path = f"{_RESPONSES}/{response_id}"
     try:
         await responses_state.read(agent, owner, response_id, reading, noted)
     except AgentError as error:
-        await send_error(send, error, [])
+        await send_error(send, error, refusals.about(error, "GET", path))
     except StoreError as error:
         if noted.began:
             raise  # without its end, nobody takes the stream for whole
         unavailable = AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS)
-        await send_error(send, unavailable, [])
+        await send_error(send, unavailable, refusals.about(unavailable, "GET", path))
 
 
 def _include() -> tuple[str, ...]:
@@ -150,5 +160,8 @@ def _include() -> tuple[str, ...]:
     return checked_include([*request.args.getlist("include"), *request.args.getlist("include[]")])
 
 
-def _json(body: bytes) -> Response:
-    return Response(body, 200, content_type="application/json")
+def _json(body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> Response:
+    response = Response(body, 200, content_type="application/json")
+    for name, value in headers:
+        response.headers[name.decode()] = value.decode()
+    return response
