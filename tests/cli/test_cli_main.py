@@ -85,6 +85,17 @@ def test_every_command_has_examples(command: str) -> None:
         assert option in usage
 
 
+def test_every_option_says_what_it_is_for() -> None:
+    """No option is listed by its name alone."""
+    mute = [
+        f"{each.command_path} {option.opts[0]}"
+        for each in walk()
+        for option in each.command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+    assert mute == []
+
+
 @pytest.mark.parametrize("command", [path for path, is_leaf in LEAVES.items() if not is_leaf])
 def test_a_slip_in_a_command_suggests_the_nearest(command: str) -> None:
     """At every level: a letter too many is wrong usage, told with what was meant."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import re
 from collections.abc import Iterator, Mapping
 
@@ -29,6 +31,14 @@ def walk(command: click.Command = main, context: click.Context | None = None) ->
             below = command.get_command(context, name)
             if below is not None and not below.hidden:
                 yield from walk(below, click.Context(below, info_name=name, parent=context))
+
+
+def printed(*arguments: str) -> str:
+    """What a command prints on standard output."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        main.main([*arguments], prog_name=PROGRAM, standalone_mode=False)
+    return out.getvalue()
 
 
 def pages() -> Mapping[str, str]:

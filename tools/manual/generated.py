@@ -39,6 +39,7 @@ def wanted() -> dict[Path, str]:
     for path, heading, known in TABLES:
         found[path] = retabled(path.read_text(encoding="utf-8"), heading, known())
     found[DOCS / "machine.svg"] = as_svg()
+    found[DOCS / "host_config.schema.json"] = commands.printed("config", "schema")
     return found | {REFERENCE / f"{name}.md": page for name, page in commands.pages().items()}
 
 

@@ -43,7 +43,15 @@ Examples:
 
 @click.group(cls=ServeGroup, invoke_without_command=True, epilog=_EXAMPLES)
 @config_option
-@click.option("--bind", default="127.0.0.1", show_default=True, envvar="TRIO_AGENT_BIND", show_envvar=True)
+@click.option(
+    "--bind",
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="TRIO_AGENT_BIND",
+    show_envvar=True,
+    help="The address to listen on. One that other machines reach needs a key.",
+)
 @click.option(
     "--port",
     default=9099,
@@ -66,6 +74,7 @@ Examples:
     type=click.Choice(LEVELS),
     envvar="TRIO_AGENT_LOG_LEVEL",
     show_envvar=True,
+    help="How much is said; a turn's own line is info, or warning where it failed.",
 )
 @click.option(
     "--log-format",
