@@ -12,12 +12,12 @@ import trio
 
 from trio_agent import __version__
 from trio_agent.config.home import ensure_home, resolve_home
-from trio_agent.config.problems import ConfigError, ConfigProblem
+from trio_agent.config.problems import ConfigError, ConfigProblem, render_problems
 from trio_agent.config.schema import ServerConfig
 from trio_agent.server.claim import Claim, ClaimError, take_claim
 from trio_agent.server.options import ServeOptions
 from trio_agent.server.service_manager import VARIABLE, ServiceManager
-from trio_agent.server.state_file import ServerState
+from trio_agent.server.state_file import Reloaded, ServerState
 from trio_agent.world import World
 
 if TYPE_CHECKING:
@@ -71,9 +71,32 @@ def state_of(
     Args:
         api_key: what callers must bring, from wherever it comes.
     """
+    return state_with(
+        options,
+        listeners,
+        api_key,
+        server=agent.config.server,
+        providers={mounted.id: len(mounted.models) for mounted in agent.providers.values()},
+        models=len(agent.models()),
+        started_at=agent.world.now(),
+    )
+
+
+def state_with(
+    options: ServeOptions,
+    listeners: Sequence[trio.SocketListener],
+    api_key: str | None,
+    *,
+    server: ServerConfig,
+    providers: Mapping[str, int],
+    models: int,
+    started_at: float,
+    workers: Sequence[int] = (),
+) -> ServerState:
+    """What a server announces whose turns run in other processes, `workers`, or in this one."""
     return ServerState(
         pid=os.getpid(),
-        started_at=agent.world.now(),
+        started_at=started_at,
         host=options.bind,
         port=int(listeners[0].socket.getsockname()[1]),
         options=options,
@@ -81,17 +104,23 @@ def state_of(
         version=__version__,
         config=options.config,
         workspace=options.workspace,
-        providers={mounted.id: len(mounted.models) for mounted in agent.providers.values()},
-        models=len(agent.models()),
+        providers=dict(providers),
+        models=models,
         api_key=api_key,
-        shutdown_limit=shutdown_limit(agent.config.server),
+        shutdown_limit=shutdown_limit(server),
         managed=_is_managed(os.environ),
+        workers=tuple(workers),
     )
 
 
 def _is_managed(env: Mapping[str, str]) -> bool:
     """Whether a service manager started this very process: variables are inherited by all others too."""
     return bool(env.get(VARIABLE)) or env.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+
+
+def refused(error: ConfigError, at: float) -> Reloaded:
+    """What the state file says of a configuration that was refused."""
+    return Reloaded(at=at, ok=False, problems=tuple(render_problems([each]) for each in error.problems))
 
 
 def shutdown_limit(server: ServerConfig) -> float:

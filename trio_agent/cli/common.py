@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 import click
 
 from trio_agent.config.load import Draft, load_draft
-from trio_agent.config.problems import ConfigProblem
+from trio_agent.config.problems import ConfigError, ConfigProblem, render_problems
 from trio_agent.observing.formats import JsonFormatter, TextFormatter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,6 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 LEVELS = ("debug", "info", "warning", "error")
 LogFormat: TypeAlias = Literal["auto", "text", "json"]
 FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
+SHUTTING_DOWN = "trio-agent is shutting down; a second signal ends it at once"
+NOT_RELOADING = "trio-agent is shutting down; the configuration is not read again"
 
 
 def config_option(function: F) -> F:
@@ -113,3 +115,16 @@ def tell(form: LogFormat, text: str) -> None:
     record = said.makeRecord(said.name, logging.INFO, "", 0, text, (), None)
     for handler in logging.getLogger().handlers:
         handler.handle(record)
+
+
+def tell_reloaded(form: LogFormat, changed: str) -> None:
+    """Say that the configuration in force is another one."""
+    tell(form, f"configuration reloaded: {changed}")
+
+
+def tell_refused(form: LogFormat, error: ConfigError) -> None:
+    """Say that the configuration in force stays, and why the other one was refused."""
+    tell(
+        form,
+        f"configuration not reloaded, the one before stays in force:\n\n{render_problems(error.problems)}",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -9,9 +10,10 @@ import trio
 
 from trio_agent.agent import Agent
 from trio_agent.auditing import about_config, audit
-from trio_agent.cli.claiming import shutdown_limit
-from trio_agent.cli.common import read_draft, tell
-from trio_agent.config.problems import ConfigError, render_problems
+from trio_agent.cli.claiming import refused, shutdown_limit
+from trio_agent.cli.common import read_draft, tell_refused, tell_reloaded
+from trio_agent.cli.wanted import Wanted
+from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.reloading import Reload
 from trio_agent.server.claim import Claim
 from trio_agent.server.options import ServeOptions
@@ -20,21 +22,6 @@ from trio_agent.server.state_file import Reloaded
 
 AUDIT_SECONDS: Final = 1.0
 """What an entry in the audit log may take: the end of a server waits for one that is being written."""
-
-
-class Wanted:
-    """Whether somebody wants the configuration read again. Asking twice before it is read is asking once."""
-
-    def __init__(self) -> None:
-        self._asked = trio.Event()
-
-    def ask(self) -> None:
-        self._asked.set()
-
-    async def wait(self) -> None:
-        """Wait until it is asked for; what is asked for from now on is another time."""
-        await self._asked.wait()
-        self._asked = trio.Event()
 
 
 async def reload_when_wanted(
@@ -84,10 +71,9 @@ async def _reload_once(
 
 async def note_reloaded(agent: Agent, options: ServeOptions, claim: Claim | None, done: Reload) -> None:
     """Tell that the configuration in force is another one."""
-    tell(options.log_format, f"configuration reloaded: {done}")
+    tell_reloaded(options.log_format, str(done))
+    await audit_reloaded(agent, done)
     config = agent.config
-    details = {**about_config(config), "changed": list(done.keys)}
-    await audit(agent.store, "config.reloaded", details, limit=AUDIT_SECONDS)
     if claim is not None:
         await claim.update(
             providers={mounted.id: len(mounted.models) for mounted in agent.providers.values()},
@@ -100,16 +86,28 @@ async def note_reloaded(agent: Agent, options: ServeOptions, claim: Claim | None
 
 async def note_refused(agent: Agent, options: ServeOptions, claim: Claim | None, error: ConfigError) -> None:
     """Tell that the configuration in force stays, and why the other one was refused."""
-    problems = error.problems
-    tell(
-        options.log_format,
-        f"configuration not reloaded, the one before stays in force:\n\n{render_problems(problems)}",
-    )
+    tell_refused(options.log_format, error)
+    await audit_refused(agent, error.problems)
+    if claim is not None:
+        await claim.update(reload=refused(error, agent.world.now()))
+
+
+async def audit_reloaded(agent: Agent, done: Reload) -> None:
+    """Note in the audit log that the configuration in force is another one."""
+    details = {**about_config(agent.config), "changed": list(done.keys)}
+    await audit(agent.store, "config.reloaded", details, limit=AUDIT_SECONDS)
+
+
+async def audit_refused(agent: Agent, problems: Sequence[ConfigProblem]) -> None:
+    """Note in the audit log that another configuration was refused, and why."""
     details = {"problems": [{"code": each.code, "path": each.path} for each in problems]}
     await audit(agent.store, "config.refused", details, limit=AUDIT_SECONDS)
-    if claim is not None:
-        told = tuple(render_problems([each]) for each in problems)
-        await claim.update(reload=Reloaded(at=agent.world.now(), ok=False, problems=told))
 
 
-__all__ = ["Wanted", "note_refused", "note_reloaded", "reload_when_wanted"]
+__all__ = [
+    "audit_refused",
+    "audit_reloaded",
+    "note_refused",
+    "note_reloaded",
+    "reload_when_wanted",
+]

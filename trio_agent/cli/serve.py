@@ -14,6 +14,8 @@ from click.core import ParameterSource
 from trio_agent.cli.common import (
     FORMATS,
     LEVELS,
+    NOT_RELOADING,
+    SHUTTING_DOWN,
     LogFormat,
     config_option,
     log_to_stderr,
@@ -23,12 +25,12 @@ from trio_agent.cli.common import (
 )
 from trio_agent.cli.own_command import begin_without_key
 from trio_agent.cli.serve_group import ServeGroup, refuse_options
+from trio_agent.cli.wanted import Wanted
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.options import ServeOptions
 
 if TYPE_CHECKING:
     from trio_agent.agent import Agent
-    from trio_agent.cli.reloading import Wanted
 
 _EXAMPLES: Final = """\b
 Examples:
@@ -159,7 +161,6 @@ async def _serve(options: ServeOptions) -> None:
             await supervise(options, signals)
             return
         # Importing the server takes most of the start. A signal must find the receiver all that time.
-        from trio_agent.cli.reloading import Wanted
         from trio_agent.cli.serving import serve_config
 
         asked = _Asked(Wanted())
@@ -179,7 +180,7 @@ async def _watch(
     async for number in signals:
         if number == signal.SIGHUP:
             if asked.shutdown.is_set():
-                tell(options.log_format, "trio-agent is shutting down; the configuration is not read again")
+                tell(options.log_format, NOT_RELOADING)
             else:
                 asked.wanted.ask()
             continue
@@ -188,5 +189,5 @@ async def _watch(
                 asked.agent.end_as("shutdown")
             scope.cancel()
             return
-        tell(options.log_format, "trio-agent is shutting down; a second signal ends it at once")
+        tell(options.log_format, SHUTTING_DOWN)
         asked.shutdown.set()

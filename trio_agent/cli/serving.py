@@ -14,7 +14,8 @@ from trio_agent.agent import Agent, open_agent
 from trio_agent.cli.address import key_of, taken, tell_address
 from trio_agent.cli.claiming import announce, note_end, state_of
 from trio_agent.cli.common import read_draft
-from trio_agent.cli.reloading import Wanted, reload_when_wanted
+from trio_agent.cli.reloading import reload_when_wanted
+from trio_agent.cli.wanted import Wanted
 from trio_agent.config.load import Draft
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.peers import Peers

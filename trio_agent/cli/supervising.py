@@ -11,16 +11,29 @@ from typing import Final
 import click
 import trio
 
-from trio_agent.cli.address import taken, tell_address
-from trio_agent.cli.common import read_draft, tell
+from trio_agent.cli.address import Place, key_of, taken, tell_address
+from trio_agent.cli.claiming import announce, refused, shutdown_limit, state_with
+from trio_agent.cli.common import (
+    NOT_RELOADING,
+    SHUTTING_DOWN,
+    read_draft,
+    tell,
+    tell_refused,
+    tell_reloaded,
+)
+from trio_agent.cli.wanted import Wanted
 from trio_agent.config.load import Draft, parse_draft
 from trio_agent.config.problems import ConfigError
+from trio_agent.config.schema import Config
 from trio_agent.config.source import read_bytes
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.address import address_of, close_all
 from trio_agent.server.options import ServeOptions
-from trio_agent.server.workers.messages import Start
-from trio_agent.server.workers.supervisor import Booted, Supervisor, WorkerEnded
+from trio_agent.server.service_manager import ServiceManager
+from trio_agent.server.state_file import Reloaded
+from trio_agent.server.workers.messages import Serves, Start
+from trio_agent.server.workers.supervisor import Supervisor, WorkerEnded
+from trio_agent.world import RealWorld
 
 WORKER: Final = ("-m", "trio_agent.cli.worker")
 """How Python is told to be a worker."""
@@ -48,19 +61,111 @@ async def supervise(options: ServeOptions, signals: AsyncIterator[int]) -> None:
             listeners=tuple(listener.socket.fileno() for listener in place.listeners),
             problems=tuple(place.problems),
         )
-        addresses = [address_of(listener) for listener in place.listeners]
-
-        def on_serving(booted: Booted) -> None:
-            for address in addresses:
-                tell_address(options, address, booted.models, workers=count)
-
-        supervisor = Supervisor(start, WORKER, on_serving=on_serving)
+        house = _House(options, draft.config, place)
+        supervisor = Supervisor(start, WORKER, on_ready=house.open, on_changed=house.note_workers)
         async with open_plain_nursery() as nursery:
-            nursery.start_soon(_watch, options, signals, supervisor, place.listeners)
+            nursery.start_soon(house.watch, signals, supervisor, nursery)
             await _run(supervisor)
             nursery.cancel_scope.cancel()
     if supervisor.killed:
         raise click.ClickException(f"{len(supervisor.killed)} of {count} workers did not end in time")
+
+
+class _House:
+    """The supervisor's side of what is not in its workers: signals, the state file, what is told."""
+
+    def __init__(self, options: ServeOptions, config: Config, place: Place) -> None:
+        self._options = options
+        self._config = config
+        self._place = place
+        self._now = RealWorld().now
+        self._wanted = Wanted()
+        self._reloading = trio.CancelScope()
+        self._ending = False
+        self._manager = ServiceManager.of(os.environ)
+        self._status = ""
+
+    async def open(self, serves: Serves, workers: list[int]) -> None:
+        """All is ready for connections. Raises ConfigError where the state cannot be written."""
+        if self._place.claim is not None:
+            state = state_with(
+                self._options,
+                self._place.listeners,
+                key_of(self._options, Draft(self._config)),
+                server=self._config.server,
+                providers=serves.providers,
+                models=serves.models,
+                started_at=self._now(),
+                workers=workers,
+            )
+            await announce(self._place.claim, state)
+        for listener in self._place.listeners:
+            self._status = tell_address(
+                self._options, address_of(listener), serves.models, workers=len(workers)
+            )
+        self._manager.ready(self._status)
+
+    async def note_workers(self, workers: list[int]) -> None:
+        """Another process has taken a worker's place."""
+        await self._note(workers=tuple(workers))
+
+    async def watch(self, signals: AsyncIterator[int], supervisor: Supervisor, nursery: trio.Nursery) -> None:
+        """The first signal asks for an orderly end, the second for an end; so does the first one of a boot.
+
+        SIGHUP asks for the configuration to be read again, and ends nothing, at no time.
+        """
+        nursery.start_soon(self._reload_for_ever, supervisor)
+        async for number in signals:
+            if number == signal.SIGHUP:
+                if self._ending:
+                    tell(self._options.log_format, NOT_RELOADING)
+                else:
+                    self._wanted.ask()
+                continue
+            self._reloading.cancel()
+            close_all(self._place.listeners)  # the workers have their own, while they accept connections
+            in_order = supervisor.serving and not self._ending
+            supervisor.stop(at_once=not in_order)
+            self._ending = True
+            if in_order:
+                tell(self._options.log_format, SHUTTING_DOWN)
+                self._manager.stopping("lets running turns finish")
+                await self._note(stopping_at=self._now())
+
+    async def _reload_for_ever(self, supervisor: Supervisor) -> None:
+        with self._reloading:
+            await supervisor.until_serving()
+            while True:
+                await self._wanted.wait()
+                self._manager.reloading()
+                await self._reload(supervisor)
+                self._manager.ready(self._status)
+
+    async def _reload(self, supervisor: Supervisor) -> None:
+        """Read the file again, and put it in force in all workers, or in none."""
+        source, draft = _read(self._options)
+        try:
+            if draft.config is None:
+                supervisor.note_refused(draft.problems)
+                raise ConfigError(draft.problems)
+            done = await supervisor.reload(source)
+        except ConfigError as error:
+            tell_refused(self._options.log_format, error)
+            await self._note(reload=refused(error, self._now()))
+            return
+        self._config = draft.config
+        if done is not None:
+            tell_reloaded(self._options.log_format, done.said)
+            await self._note(providers=done.serves.providers, models=done.serves.models)
+        await self._note(
+            api_key=key_of(self._options, draft),
+            shutdown_limit=shutdown_limit(draft.config.server),
+            reload=Reloaded(at=self._now(), ok=True),
+        )
+
+    async def _note(self, **changes: object) -> None:
+        if self._place.claim is not None:
+            await self._place.claim.update(**changes)
 
 
 def _read(options: ServeOptions) -> tuple[bytes, Draft]:
@@ -82,24 +187,3 @@ async def _run(supervisor: Supervisor) -> None:
         raise click.ClickException(str(ended)) from None
     except OSError as error:
         raise click.ClickException(f"a worker could not be started: {error.strerror or error}") from None
-
-
-async def _watch(
-    options: ServeOptions,
-    signals: AsyncIterator[int],
-    supervisor: Supervisor,
-    listeners: list[trio.SocketListener],
-) -> None:
-    """The first signal asks for an orderly end, the second for an end; so does the first one of a boot."""
-    asked = False
-    async for number in signals:
-        if number == signal.SIGHUP:
-            tell(
-                options.log_format, "several workers do not read the configuration again; restart the server"
-            )
-            continue
-        close_all(listeners)  # the workers have their own, for as long as they accept connections
-        if supervisor.serving and not asked:
-            tell(options.log_format, "trio-agent is shutting down; a second signal ends it at once")
-        supervisor.stop(at_once=asked or not supervisor.serving)
-        asked = True

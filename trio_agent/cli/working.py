@@ -11,6 +11,7 @@ import trio
 from trio_agent.agent import Agent
 from trio_agent.cli.address import key_of
 from trio_agent.cli.serving import agent_of
+from trio_agent.cli.worker_reloading import WorkerReloads, serves
 from trio_agent.config.load import parse_draft
 from trio_agent.config.problems import ConfigError
 from trio_agent.nursery import open_plain_nursery
@@ -18,7 +19,10 @@ from trio_agent.server.app import serve_on
 from trio_agent.server.workers.channel import Channel
 from trio_agent.server.workers.messages import (
     Ask,
+    Commit,
+    Discard,
     Gone,
+    Prepare,
     Ready,
     Replies,
     Serve,
@@ -64,27 +68,35 @@ class _Work:
         self._scope = scope
         self._serve = trio.Event()
         self._shutdown = trio.Event()
+        self._reloads = WorkerReloads(channel)
         self._agent: Agent | None = None
 
     async def run(self) -> None:
         """Boot, serve, end. Raises ConfigError with every problem of the boot."""
         options = self._start.options
         draft = parse_draft(self._start.config, os.environ)
-        key = key_of(options, draft)
         async with agent_of(
-            options, draft.with_problems(self._start.problems), key, peers=self._peers
+            options, draft.with_problems(self._start.problems), key_of(options, draft), peers=self._peers
         ) as agent:
-            server = agent.config.server
-            patience = server.shutdown_delay + server.shutdown_grace
-            self._channel.post(Ready(len(agent.models()), len(agent.providers), patience))
+            self._channel.post(Ready(serves(agent)))
             await self._serve.wait()
             self._agent = agent
-            async with open_plain_nursery() as nursery:
-                await nursery.start(
-                    partial(
-                        serve_on, agent, self._listeners(), api_key=options.api_key, shutdown=self._shutdown
-                    )
-                )
+            await self._serve_on(agent)
+
+    async def _serve_on(self, agent: Agent) -> None:
+        serve = partial(
+            serve_on,
+            agent,
+            self._listeners(),
+            api_key=self._start.options.api_key,
+            shutdown=self._shutdown,
+        )
+        async with open_plain_nursery() as nursery:
+            await nursery.start(serve)
+            async with open_plain_nursery() as reloading:
+                reloading.start_soon(self._reloads.run, agent)
+                await self._shutdown.wait()
+                reloading.cancel_scope.cancel()
 
     def _listeners(self) -> list[trio.SocketListener]:
         return [
@@ -100,6 +112,8 @@ class _Work:
                     self._serve.set()
                 case Stop():
                     self._end(at_once=message.at_once)
+                case Prepare() | Commit() | Discard():
+                    self._reloads.heard(message)
                 case Ask():
                     self._peers.asked(message)
                 case Replies():

@@ -35,6 +35,7 @@ ProblemCode: TypeAlias = Literal[
     "store_unusable",
     "recording_unusable",
     "tool_unusable",
+    "worker_unusable",
 ]
 """The codes of configuration problems. Codes are contract; messages may improve."""
 

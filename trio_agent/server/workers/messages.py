@@ -49,6 +49,30 @@ class Stop(Message, tag="stop", frozen=True):
     at_once: bool = False
 
 
+class Prepare(Message, tag="prepare", frozen=True):
+    """Boot what this configuration needs, beside the one in force."""
+
+    id: int
+    config: bytes
+
+    def __repr__(self) -> str:
+        return f"Prepare(id={self.id}, …)"  # it may hold keys
+
+
+class Commit(Message, tag="commit", frozen=True):
+    """Put what was prepared in force. `note`: also in the audit log."""
+
+    id: int
+    note: bool = False
+
+
+class Discard(Message, tag="discard", frozen=True):
+    """Let go of what was prepared, or is being prepared. `note` is why, for the audit log."""
+
+    id: int
+    note: tuple[ConfigProblem, ...] = ()
+
+
 class Replies(Message, tag="replies", frozen=True):
     """What the other workers answered to the question `id` of this one."""
 
@@ -65,12 +89,37 @@ class Gone(Message, tag="gone", frozen=True):
 # --- worker to supervisor -------------------------------------------------------------------------
 
 
-class Ready(Message, tag="ready", frozen=True):
-    """All is booted. `stop_seconds` is how long an end in order may take."""
+class Serves(Struct, frozen=True):
+    """What a worker serves: `providers` maps ids to numbers of models.
+
+    `stop_seconds` is how long an end in order may take.
+    """
 
     models: int
-    providers: int
+    providers: dict[str, int]
     stop_seconds: float
+
+
+class Ready(Message, tag="ready", frozen=True):
+    """All is booted."""
+
+    serves: Serves
+
+
+class Prepared(Message, tag="prepared", frozen=True):
+    """What was asked for is prepared, unless there are problems; then nothing is left of it."""
+
+    id: int
+    problems: tuple[ConfigProblem, ...] = ()
+
+
+class Committed(Message, tag="committed", frozen=True):
+    """What was prepared is in force, and what that changed in words; or it is not, because of problems."""
+
+    id: int
+    serves: Serves
+    said: str = ""
+    problems: tuple[ConfigProblem, ...] = ()
 
 
 class Unusable(Message, tag="unusable", frozen=True):
@@ -97,8 +146,8 @@ class Ask(Message, tag="ask", frozen=True):
     payload: bytes = b""
 
 
-ToWorker: TypeAlias = Start | Serve | Stop | Replies | Gone | Ask
-ToSupervisor: TypeAlias = Ready | Unusable | Reply | Ask
+ToWorker: TypeAlias = Start | Serve | Stop | Prepare | Commit | Discard | Replies | Gone | Ask
+ToSupervisor: TypeAlias = Ready | Unusable | Prepared | Committed | Reply | Ask
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

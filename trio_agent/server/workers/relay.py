@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from .collecting import Collecting
 from .messages import Ask, Replies, Reply
 from .peers import ANSWER_SECONDS
 from .worker import Worker
@@ -28,7 +29,7 @@ class Relay:
         self._workers = workers
         self._nursery = nursery
         self._ids = itertools.count(1)
-        self._collecting: dict[int, _Collecting] = {}
+        self._collecting: dict[int, Collecting[bytes | None]] = {}
 
     def asked(self, asker: Worker, ask: Ask) -> None:
         """A worker asks the others."""
@@ -50,37 +51,21 @@ class Relay:
     def went(self, worker: Worker) -> None:
         """A worker has ended: nobody waits for its answers any more."""
         for collecting in self._collecting.values():
-            collecting.add(worker, None)
+            collecting.went(worker)
 
     async def _collect(self, asker: Worker, ask: Ask, others: list[Worker]) -> None:
         number = next(self._ids)
-        collecting = self._collecting[number] = _Collecting()
+        question = Ask(number, ask.question, ask.payload)
+        collecting = Collecting[bytes | None](
+            other for other in others if other.post(question, droppable=True)
+        )
+        self._collecting[number] = collecting
         try:
-            question = Ask(number, ask.question, ask.payload)
-            collecting.missing |= {other for other in others if other.post(question, droppable=True)}
-            with trio.move_on_after(ANSWER_SECONDS):
-                if collecting.missing:
-                    await collecting.whole.wait()
+            await collecting.wait(ANSWER_SECONDS)
         finally:
             del self._collecting[number]
-        asker.post(Replies(ask.id, tuple(collecting.payloads)), droppable=True)
-
-
-class _Collecting:
-    """The answers to one question, as they come."""
-
-    def __init__(self) -> None:
-        self.missing: set[Worker] = set()
-        self.payloads: list[bytes] = []
-        self.whole = trio.Event()
-
-    def add(self, worker: Worker, payload: bytes | None) -> None:
-        if worker in self.missing:
-            self.missing.discard(worker)
-            if payload is not None:
-                self.payloads.append(payload)
-            if not self.missing:
-                self.whole.set()
+        payloads = tuple(each for each in collecting.answers.values() if each is not None)
+        asker.post(Replies(ask.id, payloads), droppable=True)
 
 
 __all__ = ["Relay"]

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
-from msgspec import Struct
 from msgspec.structs import replace
 
-from .messages import Ask, Gone, Ready, Reply, Serve, Start, Stop, ToSupervisor
+from trio_agent.config.problems import ConfigError, ConfigProblem
+from trio_agent.nursery import open_plain_nursery
+
+from .agreement import Agreement
+from .messages import (
+    Ask,
+    Committed,
+    Gone,
+    Prepared,
+    Ready,
+    Reply,
+    Serve,
+    Serves,
+    Start,
+    Stop,
+    ToSupervisor,
+)
 from .relay import Relay
 from .worker import Worker
 
@@ -47,33 +62,36 @@ def _how(returncode: int) -> str:
         return f"killed by signal {-returncode}"
 
 
-class Booted(Struct, frozen=True):
-    """What the workers serve, as each of them has said."""
-
-    models: int
-    providers: int
-
-
 class Supervisor:
     """Runs `start.count` workers until `stop` is called.
 
     Args:
         start: what workers are told; each is given its own number.
         arguments: of the Python interpreter, to run a worker.
-        on_serving: called once, when all workers are there and begin to accept connections.
+        on_ready: called once with what they serve and their process ids, when the first workers are all
+            there, and before they accept connections.
+        on_changed: called with the process ids whenever another process has taken a worker's place.
     """
 
     def __init__(
-        self, start: Start, arguments: Sequence[str], *, on_serving: Callable[[Booted], None]
+        self,
+        start: Start,
+        arguments: Sequence[str],
+        *,
+        on_ready: Callable[[Serves, list[int]], Awaitable[None]],
+        on_changed: Callable[[list[int]], Awaitable[None]],
     ) -> None:
         self._start = start
         self._arguments = arguments
-        self._on_serving = on_serving
+        self._on_ready = on_ready
+        self._on_changed = on_changed
         self._workers: dict[int, Worker] = {}
         self._serving = trio.Event()
         self._stopping = trio.Event()
         self._limit = trio.CancelScope()
+        self._agreement = Agreement(self._ready_ones)
         self._relay: Relay | None = None
+        self._helpers: trio.Nursery | None = None
         self._failure: WorkerEnded | OSError | None = None
         self.killed: list[int] = []
         """The numbers of the workers that did not end in the time that they had."""
@@ -83,11 +101,6 @@ class Supervisor:
         """Whether the first workers have all been ready."""
         return self._serving.is_set()
 
-    @property
-    def pids(self) -> list[int]:
-        """The processes of the workers that there are, in the order of their numbers."""
-        return [worker.pid for _, worker in sorted(self._workers.items()) if worker.pid]
-
     async def run(self) -> None:
         """Start the workers, and return when all of them have ended after `stop`.
 
@@ -95,7 +108,8 @@ class Supervisor:
             WorkerEnded: one of the first workers could not begin. The others have been ended.
             OSError: a first worker's process could not be started.
         """
-        async with trio.open_nursery() as helpers:
+        async with open_plain_nursery() as helpers:
+            self._helpers = helpers
             self._relay = Relay(self._ready_ones, helpers)
             helpers.start_soon(self._enforce)
             async with trio.open_nursery() as nursery:
@@ -108,11 +122,48 @@ class Supervisor:
     def stop(self, *, at_once: bool = False) -> None:
         """End all workers: in order, and by force when that takes too long."""
         self._stopping.set()
-        times = [worker.ready.stop_seconds for worker in self._workers.values() if worker.ready is not None]
+        times = [worker.serves.stop_seconds for worker in self._workers.values() if worker.serves is not None]
         limit = AT_ONCE_SECONDS if at_once else max(times, default=0.0) + STOP_MARGIN_SECONDS
         self._limit.deadline = min(self._limit.deadline, trio.current_time() + limit)
         for worker in self._workers.values():
             worker.post(Stop(at_once or not self.serving))
+
+    async def until_serving(self) -> None:
+        """Wait until the first workers have all been ready."""
+        await self._serving.wait()
+
+    async def reload(self, config: bytes) -> Committed | None:
+        """Put another configuration in force in all workers, or in none. One call at a time.
+
+        A worker that starts from now on begins with it.
+
+        Returns:
+            What changed, in the words of the first worker; None where none of them lived to say so.
+
+        Raises:
+            ConfigError: with every problem that was found; nothing has changed.
+        """
+        try:
+            await self._agreement.prepare(config)
+        except ConfigError as error:
+            self._agreement.discard(tuple(error.problems))
+            raise
+        except trio.Cancelled:
+            self._agreement.discard()
+            raise
+        version = self._start.version + 1
+        self._start = replace(self._start, config=config, version=version)
+        done = await self._agreement.commit()
+        for worker in self._ready_ones():
+            if self._agreement.has_committed(worker):
+                worker.version = version
+            elif worker.version != version:
+                worker.dismiss()
+        return done
+
+    def note_refused(self, problems: Sequence[ConfigProblem]) -> None:
+        """Have a worker write down that a configuration was refused before any of them saw it."""
+        self._agreement.discard(tuple(problems))
 
     async def _enforce(self) -> None:
         """Kill what is left when the time is over."""
@@ -138,6 +189,8 @@ class Supervisor:
                 self._failure = self._failure or failure
                 all_of_them.cancel()
                 return
+            if worker.dismissed:
+                continue
             if trio.current_time() - began >= STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             logger.error("%s; another one starts in %g s", failure, pause)
@@ -156,6 +209,7 @@ class Supervisor:
             del self._workers[worker.number]
             if self._relay is not None:
                 self._relay.went(worker)
+            self._agreement.went(worker)
             for other in self._ready_ones():
                 other.post(Gone(worker.name))
         return WorkerEnded(worker)
@@ -163,28 +217,39 @@ class Supervisor:
     # --- what workers say -----------------------------------------------------------------------------
 
     def _ready_ones(self) -> list[Worker]:
-        return [worker for worker in self._workers.values() if worker.ready is not None]
+        return [worker for worker in self._workers.values() if worker.serves is not None]
 
     def _heard(self, worker: Worker, message: ToSupervisor) -> None:
         match message:
             case Ready():
-                self._is_ready(worker, message)
+                self._is_ready(worker, message.serves)
+            case Prepared() | Committed():
+                self._agreement.heard(worker, message)
             case Ask() if self._relay is not None:
                 self._relay.asked(worker, message)
             case Reply() if self._relay is not None:
                 self._relay.replied(worker, message)
 
-    def _is_ready(self, worker: Worker, ready: Ready) -> None:
-        if self._stopping.is_set():
+    def _is_ready(self, worker: Worker, serves: Serves) -> None:
+        if self._stopping.is_set() or self._helpers is None:
             return
-        if self.serving:
+        if worker.version != self._start.version:
+            worker.dismiss()  # there was a reload since it was started
+        elif self.serving:
             worker.post(Serve())
             logger.info("worker %d (pid %d) serves", worker.number, worker.pid)
+            self._helpers.start_soon(self._on_changed, self._pids())
         elif len(self._ready_ones()) == self._start.count:
-            for each in self._workers.values():
-                each.post(Serve())
-            self._serving.set()
-            self._on_serving(Booted(ready.models, ready.providers))
+            self._helpers.start_soon(self._begin, serves)
+
+    async def _begin(self, serves: Serves) -> None:
+        await self._on_ready(serves, self._pids())
+        self._serving.set()
+        for worker in self._ready_ones():
+            worker.post(Serve())
+
+    def _pids(self) -> list[int]:
+        return [worker.pid for _, worker in sorted(self._workers.items()) if worker.pid]
 
 
-__all__ = ["WorkerEnded", "Booted", "Supervisor"]
+__all__ = ["Supervisor", "WorkerEnded"]

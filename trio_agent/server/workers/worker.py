@@ -15,7 +15,17 @@ import trio
 
 from .channel import Channel
 from .framing import FrameError
-from .messages import Message, Ready, Start, Stop, ToSupervisor, Unusable, decode_to_supervisor
+from .messages import (
+    Committed,
+    Message,
+    Ready,
+    Serves,
+    Start,
+    Stop,
+    ToSupervisor,
+    Unusable,
+    decode_to_supervisor,
+)
 
 logger = logging.getLogger("trio_agent.workers")
 
@@ -41,7 +51,10 @@ class Worker:
         self.version = start.version
         self.pid = 0
         self.name = ""
-        self.ready: Ready | None = None
+        self.serves: Serves | None = None
+        """Once it is ready."""
+        self.dismissed = False
+        """Whether it was told to end, for another one to take its place."""
         self.unusable: Unusable | None = None
         self.returncode = 0
         self._start = start
@@ -53,6 +66,11 @@ class Worker:
     def post(self, message: Message, *, droppable: bool = False) -> bool:
         """Tell the worker; see `Channel.post`."""
         return self._channel is not None and self._channel.post(message, droppable=droppable)
+
+    def dismiss(self) -> None:
+        """Have it end in order, for another one to take its place."""
+        self.dismissed = True
+        self.post(Stop())
 
     def kill(self) -> None:
         """End the process now, if it has not ended."""
@@ -106,8 +124,8 @@ class Worker:
             while (message := await channel.receive()) is not None:
                 if isinstance(message, Unusable):
                     self.unusable = message
-                elif isinstance(message, Ready):
-                    self.ready = message
+                elif isinstance(message, Ready | Committed):
+                    self.serves = message.serves
                 self._heard(self, message)
         except (FrameError, msgspec.DecodeError) as error:
             logger.error("worker %d cannot be understood and is ended: %s", self.number, error)
