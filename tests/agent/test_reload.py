@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from support.rig import Collector, living_tasks, request, result, said, tool, us
 from support.scripted import HANG, answer, calling, text
 from support.workshop import Workshop, open_workshop
 
-from trio_agent.config.load import Draft
+from trio_agent import open_agent
+from trio_agent.config.load import Draft, parse_draft
 from trio_agent.config.problems import ConfigError
 from trio_agent.generations import Generation
 from trio_agent.reloading import Reload
@@ -295,3 +297,27 @@ async def test_a_log_is_not_given_up_while_a_longer_turn_may_write_it(autojump_c
             assert shop.agent.logs._lifetime() == 1120
         await trio.testing.wait_all_tasks_blocked()
         assert shop.agent.logs._lifetime() == 130
+
+
+async def test_credentials_are_read_again(tmp_path: Path) -> None:
+    """A key that was changed in the home is the new mount's; a file that is no good is refused."""
+    file = tmp_path / "credentials.json"
+
+    def put(text: str) -> None:
+        tmp_path.chmod(0o700)
+        file.write_text(text)
+        file.chmod(0o600)
+
+    put('{"OPENAI_API_KEY": "sk-the-old-key"}')
+    config = {"providers": {"openai": {"config": {"models": ["m"]}}}}
+    async with open_agent(config, home=tmp_path, env={}) as agent:
+        put('{"OPENAI_API_KEY": "sk-the-new-key"}')
+        told = await agent.reload(parse_draft(config, {}))
+        assert told.keys == ()
+        assert str(told) == "models 1→1, changed: nothing"
+        assert "sk-the-new-key" in agent.providers["openai"].coordinator.secrets
+        put("[")
+        with pytest.raises(ConfigError) as refused:
+            await agent.reload(parse_draft(config, {}))
+        assert "credentials_unusable" in [each.code for each in refused.value.problems]
+        assert "sk-the-new-key" in agent.providers["openai"].coordinator.secrets
