@@ -10,8 +10,9 @@ import click
 import msgspec
 
 from trio_agent.cli.database import database_options, reading
-from trio_agent.cli.plain_text import aligned, plain
+from trio_agent.cli.text_width import aligned
 from trio_agent.cli.turns_table import when
+from trio_agent.observing.formats import one_line
 from trio_agent.store.audit import AUDIT_KINDS, AuditEntry
 
 MOST_ENTRIES: Final = 1000
@@ -66,7 +67,7 @@ def audit(
 
 def _row(entry: AuditEntry) -> tuple[str, ...]:
     details = ", ".join(f"{name}: {_text(value)}" for name, value in entry.details.items())
-    return str(entry.number), when(entry.at), plain(entry.kind), plain(entry.actor), plain(details)
+    return str(entry.number), when(entry.at), one_line(entry.kind), one_line(entry.actor), one_line(details)
 
 
 def _text(value: object) -> str:

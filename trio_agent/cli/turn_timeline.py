@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from trio_agent.cli.plain_text import aligned, plain
-from trio_agent.cli.turns_table import dollars, took, when
+from trio_agent.cli.text_width import aligned
+from trio_agent.cli.turns_table import cost, when
+from trio_agent.observing.formats import one_line, seconds
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.wire.turns import ModelCall, TurnRecord
 
@@ -48,7 +49,7 @@ _SOURCES: Final[Mapping[str, str]] = {
 
 def timeline(record: TurnRecord) -> list[str]:
     """The record in lines of plain text."""
-    lines = [f"{plain(record.id)}: {_verdict(record)}", "", *_indented(aligned(list(_facts(record))))]
+    lines = [f"{one_line(record.id)}: {_verdict(record)}", "", *_indented(aligned(list(_facts(record))))]
     lines += ["", "what happened, with seconds since it began:", *_indented(aligned(_events(record)))]
     if record.tools:
         lines += [
@@ -57,7 +58,7 @@ def timeline(record: TurnRecord) -> list[str]:
             *_indented(aligned([_tool(each) for each in record.tools])),
         ]
     if record.notes:
-        lines += ["", "notes:", *_indented(plain(note) for note in record.notes)]
+        lines += ["", "notes:", *_indented(one_line(note) for note in record.notes)]
     if record.error is not None:
         lines += ["", "the error:", *_indented(aligned(list(_members(record.error))))]
     if record.routing is not None:
@@ -66,35 +67,36 @@ def timeline(record: TurnRecord) -> list[str]:
 
 
 def _verdict(record: TurnRecord) -> str:
-    return record.outcome if record.reason is None else f"{record.outcome} ({plain(record.reason)})"
+    return record.outcome if record.reason is None else f"{record.outcome} ({one_line(record.reason)})"
 
 
 def _facts(record: TurnRecord) -> Iterator[tuple[str, str]]:
-    yield "face", plain(record.face)
+    yield "face", one_line(record.face)
     served = f"{record.provider}/{record.served_model}"
     if record.served_model is None or record.model in (served, record.served_model):
-        yield "model", plain(record.model)
+        yield "model", one_line(record.model)
     else:
-        yield "model", plain(f"{record.model}, served by {served}")
+        yield "model", one_line(f"{record.model}, served by {served}")
     if record.session_id is not None:
-        yield "session", plain(record.session_id)
-    yield "key", "none" if record.key_id is None else plain(record.key_id)
+        yield "session", one_line(record.session_id)
+    yield "key", "none" if record.key_id is None else one_line(record.key_id)
     yield "began", when(record.created_at)
     if record.ended_at is not None:
-        yield "ended", f"{when(record.ended_at)}, after {took(max(0.0, record.ended_at - record.created_at))}"
+        lasted = max(0.0, record.ended_at - record.created_at)
+        yield "ended", f"{when(record.ended_at)}, after {seconds(lasted)}"
     if record.committed_by is not None:
-        yield "committed", _COMMITTED.get(record.committed_by, plain(record.committed_by))
+        yield "committed", _COMMITTED.get(record.committed_by, one_line(record.committed_by))
     if record.reason is not None and record.reason in _ENDED_BY:
         yield "ended by", _ENDED_BY[record.reason]
     elif record.outcome == "running":
         yield "ended by", "nobody: it runs. Its row says more when it ends, a server's /v1/turns says it now"
     yield (
         "tokens",
-        f"{_tokens(record.usage)} ({_SOURCES.get(record.usage_source, plain(record.usage_source))})",
+        f"{_tokens(record.usage)} ({_SOURCES.get(record.usage_source, one_line(record.usage_source))})",
     )
     yield (
         "cost",
-        "unknown" if record.cost_usd is None else f"{dollars(record.cost_usd)} ({record.cost_usd} USD)",
+        "unknown" if record.cost_usd is None else f"{cost(record.cost_usd)} ({record.cost_usd} USD)",
     )
 
 
@@ -124,6 +126,11 @@ def _events(record: TurnRecord) -> list[tuple[str, str]]:
             found.append(_reached(*states.pop(0)))
         found.append((at, what))
     found += [_reached(*state) for state in states]
+    for tool in record.tools:
+        began = tool.get("at")
+        if isinstance(began, int | float):
+            begins = f"tool {one_line(str(tool.get('name', '?')))} begins"
+            found.insert(sum(at <= began for at, _ in found), (began, begins))
     if record.ended_at is not None:
         found.append((record.ended_at, _verdict(record)))
     return [(f"{at - record.created_at:9.3f}", what) for at, what in found]
@@ -144,32 +151,32 @@ def _comes_first(state_at: float, state: str, at: float, *, before_end: bool) ->
 
 
 def _reached(at: float, state: str) -> tuple[float, str]:
-    return at, f"state {plain(state)}"
+    return at, f"state {one_line(state)}"
 
 
 def _name(call: ModelCall) -> str:
     attempt = "" if call.attempt == 0 else f", attempt {call.attempt + 1}"
-    return plain(f"call {call.number}{attempt} of {call.provider}/{call.model}")
+    return one_line(f"call {call.number}{attempt} of {call.provider}/{call.model}")
 
 
 def _end(call: ModelCall) -> str:
-    cost = "" if call.cost_usd is None else f", {dollars(call.cost_usd)}"
-    figures = f"{call.usage.input_tokens:,} + {call.usage.output_tokens:,} tokens{cost}"
+    paid = "" if call.cost_usd is None else f", {cost(call.cost_usd)}"
+    figures = f"{call.usage.input_tokens:,} + {call.usage.output_tokens:,} tokens{paid}"
     if call.failure is None:
-        return f"ends ({plain(call.finish_reason or 'broken off')}): {figures}"
+        return f"ends ({one_line(call.finish_reason or 'broken off')}): {figures}"
     kind, message = call.failure.get("kind", "failed"), call.failure.get("message", "")
     status = call.failure.get("status")
-    failure = plain(f"fails: {kind}{'' if status is None else f' {status}'}: {message}")
+    failure = one_line(f"fails: {kind}{'' if status is None else f' {status}'}: {message}")
     return failure if call.usage == Usage() else f"{failure} ({figures})"
 
 
 def _tool(tool: Mapping[str, Any]) -> tuple[str, ...]:
-    seconds = tool.get("seconds")
+    ran = tool.get("seconds")
     return (
-        plain(str(tool.get("name", "?"))),
-        took(seconds) if isinstance(seconds, int | float) else "?",
+        one_line(str(tool.get("name", "?"))),
+        seconds(ran) if isinstance(ran, int | float) else "?",
         "failed" if tool.get("failed") else "ok",
-        plain(str(tool.get("tool_call_id", ""))),
+        one_line(str(tool.get("tool_call_id", ""))),
     )
 
 
@@ -177,7 +184,7 @@ def _members(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, member in value.items():
         if member is not None:
             shown = member if isinstance(member, str) else json.dumps(member, ensure_ascii=False)
-            yield plain(str(name)), plain(shown)
+            yield one_line(str(name)), one_line(shown)
 
 
 def _indented(lines: Any) -> list[str]:

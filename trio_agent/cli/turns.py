@@ -10,12 +10,12 @@ import click
 import msgspec
 
 from trio_agent.cli.database import database_options, reading
-from trio_agent.cli.plain_text import plain
 from trio_agent.cli.terminal import columns_of
 from trio_agent.cli.turn_timeline import timeline
 from trio_agent.cli.turns_table import table
 from trio_agent.errors import AgentError
 from trio_agent.faces.turn_records import by_turn, cut, list_of, record_of
+from trio_agent.observing.formats import one_line
 from trio_agent.store.contract import TURN_OUTCOMES
 from trio_agent.store.reading import Records
 from trio_agent.store.rows import can_be_id
@@ -131,7 +131,7 @@ def _resolved(records: Records, text: str) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            names = ", ".join(plain(each) for each in found[:_SHOWN_AMBIGUOUS])
+            names = ", ".join(one_line(each) for each in found[:_SHOWN_AMBIGUOUS])
             more = ", …" if len(found) > _SHOWN_AMBIGUOUS else ""
             raise AgentError(
                 "invalid_request", f"Several turns begin with {prefix!r}: {names}{more}. Give more of the id."

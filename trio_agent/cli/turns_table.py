@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Final, NamedTuple, TypeAlias
 
-from trio_agent.cli.plain_text import aligned, clipped, plain, width
+from trio_agent.cli.text_width import aligned, clipped, width
+from trio_agent.observing.formats import dollars, one_line, seconds
 from trio_agent.wire.turns import TurnRecord
 
 _Filled: TypeAlias = "tuple[_Column, list[str]]"
@@ -49,29 +49,13 @@ def when(at: float) -> str:
     return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def took(seconds: float) -> str:
-    """How long something took."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s" if seconds >= 0.9995 else f"{seconds * 1000:.0f} ms"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
-def dollars(amount: str | None) -> str:
-    """A cost, rounded to a millionth of a dollar."""
-    if amount is None:
-        return "-"
-    cost = Decimal(amount)
-    if 0 < cost < Decimal("0.000001"):
-        return "<$0.000001"
-    text = f"{cost:.6f}"
-    whole, _, rest = text.partition(".")
-    return f"${whole}.{rest.rstrip('0').ljust(2, '0')}"
+def cost(amount: str | None) -> str:
+    """A cost as it is pleasant to read; a dash where it is not known."""
+    return "-" if amount is None else dollars(amount)
 
 
 def _duration(record: TurnRecord) -> str:
-    return "-" if record.ended_at is None else took(max(0.0, record.ended_at - record.created_at))
+    return seconds(None if record.ended_at is None else max(0.0, record.ended_at - record.created_at))
 
 
 def _tokens(record: TurnRecord) -> str:
@@ -79,18 +63,18 @@ def _tokens(record: TurnRecord) -> str:
 
 
 def _result(record: TurnRecord) -> str:
-    return record.outcome if record.reason is None else f"{record.outcome}/{plain(record.reason)}"
+    return record.outcome if record.reason is None else f"{record.outcome}/{one_line(record.reason)}"
 
 
 _COLUMNS: Final = (
-    _Column("id", lambda record: plain(record.id), least=_ID_SHORT),
+    _Column("id", lambda record: one_line(record.id), least=_ID_SHORT),
     _Column("began", lambda record: when(record.created_at)),
-    _Column("face", lambda record: plain(record.face), spared=4),
-    _Column("model", lambda record: plain(record.model), least=8),
+    _Column("face", lambda record: one_line(record.face), spared=4),
+    _Column("model", lambda record: one_line(record.model), least=8),
     _Column("outcome", _result, least=10),
     _Column("took", _duration, spared=1, right=True),
     _Column("tokens", _tokens, spared=3, right=True),
-    _Column("cost", lambda record: dollars(record.cost_usd), spared=2, right=True),
+    _Column("cost", lambda record: cost(record.cost_usd), spared=2, right=True),
 )
 
 
@@ -118,4 +102,4 @@ def _clipped(wanted: list[_Filled], columns: int) -> list[_Filled]:
     ]
 
 
-__all__ = ["dollars", "table", "took", "when"]
+__all__ = ["cost", "table", "when"]

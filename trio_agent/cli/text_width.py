@@ -1,4 +1,4 @@
-"""Texts of clients and upstreams as a terminal may get them, and how wide they are there. Pure."""
+"""How wide texts are on a terminal, and columns of them. Pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,8 @@ import unicodedata
 from collections.abc import Sequence
 
 
-def plain(text: str) -> str:
-    """The text without anything that a terminal would obey: control and format characters are spelled out.
-
-    A session's or a model's name is a client's to choose, and could move the cursor or turn text around.
-    """
-    return "".join(char if char.isprintable() else _spelled(char) for char in text)
-
-
 def width(text: str) -> int:
-    """How many columns a plain text takes."""
+    """How many columns a text takes that has nothing in it but printable characters."""
     return sum(_columns(char) for char in text)
 
 
@@ -39,7 +31,7 @@ def padded(text: str, columns: int, *, right: bool = False) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
-    """Rows of plain cells as lines, in columns.
+    """Rows of printable cells as lines, in columns.
 
     Args:
         right: the columns whose cells stand at their right.
@@ -53,14 +45,10 @@ def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
     ]
 
 
-def _spelled(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
-
-
 def _columns(char: str) -> int:
     if unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-__all__ = ["aligned", "clipped", "padded", "plain", "width"]
+__all__ = ["aligned", "clipped", "padded", "width"]
