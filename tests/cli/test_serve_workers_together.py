@@ -99,6 +99,18 @@ def test_a_running_response_is_read_in_either_worker(workers: Workers) -> None:
     assert "response.completed" in streams[0]
 
 
+def test_a_running_turn_is_shown_by_the_other_worker(workers: Workers) -> None:
+    """As it stands, for the one that runs it is asked; in the list as by itself."""
+    one, two = workers.client(1), workers.client(2)
+    with one.stream("POST", CHAT, json=chat(STALL)) as answer:
+        lines = answer.iter_lines()
+        first_text(lines)
+        record = two.get(f"/v1/turns/{answer.headers['x-turn-id']}").raise_for_status().json()
+        listed = two.get("/v1/turns?outcome=running").raise_for_status().json()["data"]
+    assert (record["outcome"], record["state"]) == ("running", "streaming")
+    assert record in listed
+
+
 def test_a_conversation_has_one_writer_among_all_workers(workers: Workers) -> None:
     """The second one is told that it is busy, and who is at it."""
     one, two = workers.client(1), workers.client(2)
