@@ -15,7 +15,7 @@ from config_samples import ENV, configs
 from hypothesis import HealthCheck, given, settings
 
 from trio_agent.cli import main
-from trio_agent.cli.config import _unknown_modules, _wrong_settings
+from trio_agent.cli.unbooted import unbooted_problems
 from trio_agent.config.describe import keys
 from trio_agent.config.json_schema import config_schema, ecma_pattern
 from trio_agent.config.load import parse_draft
@@ -32,7 +32,7 @@ WITHOUT_LINKS = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 def problems_of(value: Any) -> list[ConfigProblem]:
     """What `config check` has against a file with this content."""
     draft = parse_draft(json.dumps(value), ENV)
-    return [*draft.problems, *_unknown_modules(draft), *_wrong_settings(draft)]
+    return [*draft.problems, *unbooted_problems(draft)]
 
 
 def refusal_of(value: Any) -> str:

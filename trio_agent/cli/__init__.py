@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "provider": "Check a provider plug-in.",
     "auth": "Keep, list and remove the keys of providers.",
     "config": "Check a configuration.",
+    "doctor": "Look at all that a server needs, and say what to do.",
     "turns": "Look at what turns did.",
     "audit": "List what was done to the server.",
     "replay": "Replay recorded turns, and compare.",

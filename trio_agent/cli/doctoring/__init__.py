@@ -1,0 +1,1 @@
+"""What `trio-agent doctor` looks at. Each module has the checks of one matter."""
