@@ -52,8 +52,8 @@ CASES: Mapping[str, Case] = {
     "serve": Case(configured=True),
     "serve status": Case(fails=()),
     "serve stop": Case(),
-    "serve reload": Case(fails=()),
     "serve restart": Case(fails=()),
+    "serve reload": Case(fails=()),
     "run": Case(("--model", "demo", "Hi"), ("--model", "unauthorized", "Hi"), configured=True),
     "models": Case((), configured=True),
     "auth set": Case(),
@@ -158,7 +158,7 @@ def test_json_is_one_value_whatever_happens(run: Any, name: str) -> None:
         assert isinstance(json.loads(result.stdout), dict | list), result.stderr
 
 
-def _end_of(name: str, stdout: io.TextIOBase, monkeypatch: pytest.MonkeyPatch) -> int:
+def _end_of(name: str, stdout: io.TextIOBase | None, monkeypatch: pytest.MonkeyPatch) -> int:
     """The exit code of a command whose standard output is this."""
     monkeypatch.setattr(sys, "stdout", stdout)
     with pytest.raises(SystemExit) as ended:
@@ -177,6 +177,13 @@ def test_a_closed_pipe_is_one_and_quiet(
         assert _end_of(name, stdout, monkeypatch) == 1
         stdout.flush()
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_closed_outputs_are_no_failure(run: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`>&- 2>&-`: whoever starts a command so wants to know its exit code alone."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert _end_of(name, None, monkeypatch) == 0
 
 
 class _Interrupting(io.TextIOWrapper):

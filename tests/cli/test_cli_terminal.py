@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pty
 import signal
@@ -54,6 +55,19 @@ def test_a_line_is_gone_whatever_ends_the_work() -> None:
     assert stream.getvalue().endswith(ERASE)
 
 
+def test_the_log_does_not_stand_behind_half_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry erases what is shown, and the next progress stands below it. Then the log is as it was."""
+    stream = Terminal()
+    handler = logging.StreamHandler(stream)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    with progress(stream) as line:
+        line.say("1/2 a")
+        logging.getLogger("trio_agent.test").warning("oh")
+        line.say("2/2 b")
+    assert stream.getvalue() == f"{ERASE}1/2 a{ERASE}oh\n{ERASE}2/2 b{ERASE}"
+    assert handler.filters == []
+
+
 def test_names_cannot_command_the_terminal() -> None:
     """A file may be named with escape codes; they are shown as what they are not."""
     stream = Terminal()
@@ -70,6 +84,14 @@ def test_nobody_else_is_told(term: str, stream: io.StringIO, monkeypatch: pytest
     with progress(stream) as line:
         line.say("1/2 a")
     assert stream.getvalue() == ""
+
+
+def test_a_process_without_standard_streams_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service may be started with its outputs closed."""
+    monkeypatch.setattr("sys.stderr", None)
+    with progress() as line:
+        line.say("1/2 a")
+    assert columns_of(None) is None
 
 
 def test_a_terminal_that_goes_away_ends_no_work() -> None:

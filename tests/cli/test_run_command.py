@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -47,6 +48,17 @@ def test_the_answer_is_printed(run: Run, args: list[str]) -> None:
 def test_the_prompt_comes_from_a_pipe(run: Run, args: list[str]) -> None:
     """`-`, or no prompt at all."""
     assert run("run", "--model", "demo", *args, stdin="Hello").stdout == HELLO
+
+
+@pytest.mark.parametrize("args", [["-"], []])
+def test_a_closed_standard_input_is_wrong_usage(tmp_path: Path, args: list[str]) -> None:
+    """`<&-` holds no prompt, whether it was asked for or not."""
+    config = write_config(tmp_path, REPLAY)
+    line = shlex.join(command("run", "--config", str(config), "--model", "demo", *args))
+    done = subprocess.run(
+        f"exec {line} <&-", shell=True, env=environment(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "give a PROMPT" in done.stderr) == (2, True)
 
 
 def test_bytes_that_are_no_text_are_taken(run: Run) -> None:

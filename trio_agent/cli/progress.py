@@ -5,12 +5,13 @@
             line.say(f"{number}/{len(paths)} {path.name}")
             ...
 
-Who prints while a line is shown calls `clear` first, because standard output may be the same terminal.
-For what is only waited for, under Trio, there is `trio_agent.cli.waiting`.
+Who prints while a line is shown calls `clear` first, because standard output may be the same terminal;
+the log does by itself. For what is only waited for, under Trio, there is `trio_agent.cli.waiting`.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ _ERASE: Final = "\r\x1b[K"
 class Progress:
     """A line that is drawn over and over. On a stream that is no terminal nothing is ever written."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._live = is_live(stream)
         self._shown = False
@@ -45,6 +46,8 @@ class Progress:
             self._shown = False
 
     def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
         try:
             self._stream.write(text)
             self._stream.flush()
@@ -53,10 +56,29 @@ class Progress:
 
 
 @contextmanager
+def _clearing_for_the_log(line: Progress) -> Iterator[None]:
+    """While it lasts, an entry of the log first erases the line that it would be appended to."""
+
+    def clear(record: logging.LogRecord) -> bool:
+        line.clear()
+        return True
+
+    handlers = list(logging.getLogger().handlers)
+    for handler in handlers:
+        handler.addFilter(clear)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(clear)
+
+
+@contextmanager
 def progress(stream: TextIO | None = None) -> Iterator[Progress]:
     """A line on standard error (or this stream) for the length of the block, erased however that ends."""
     line = Progress(stream or sys.stderr)
-    try:
-        yield line
-    finally:
-        line.clear()
+    with _clearing_for_the_log(line):
+        try:
+            yield line
+        finally:
+            line.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -83,8 +82,7 @@ class _Teller(Listener):
         self._said = False
 
     def text(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        click.echo(text, nl=False)
         self._said = True
 
     def ended(self, forked: Forked) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 import msgspec
@@ -70,9 +70,10 @@ def _read_prompt(prompt: str | None) -> str:
         if not prompt.strip():
             raise click.UsageError("the PROMPT is empty")
         return prompt
-    if prompt is None and sys.stdin.isatty():
+    source: TextIO | None = sys.stdin
+    if source is None or (prompt is None and source.isatty()):
         raise click.UsageError("give a PROMPT, or pipe one in")
-    text = sys.stdin.buffer.read().decode(errors="replace")
+    text = source.buffer.read().decode(errors="replace")
     if not text.strip():
         raise click.UsageError("standard input held no prompt")
     return text
@@ -144,8 +145,7 @@ async def _run(
                 words.append(event.text)
                 if not (as_json or no_stream):
                     shown.over()
-                    sys.stdout.write(event.text)
-                    sys.stdout.flush()
+                    click.echo(event.text, nl=False)
             shown.over()
             if as_json:
                 _print_json(turn.id, turn.model, "".join(words), turn.finished)

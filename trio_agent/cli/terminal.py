@@ -12,15 +12,15 @@ _NARROWEST: Final = 8  # a last column that is cut further than this says nothin
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether somebody looks at it. A closed stream is none."""
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody looks at it. A closed stream is none, and so is None, of a process without streams."""
     try:
-        return stream.isatty()
+        return stream is not None and stream.isatty()
     except ValueError:
         return False
 
 
-def is_live(stream: TextIO) -> bool:
+def is_live(stream: TextIO | None) -> bool:
     """Whether it is a terminal that can draw a line again (TERM is not `dumb`)."""
     return is_terminal(stream) and os.environ.get("TERM") not in (None, "", "dumb")
 
@@ -30,9 +30,9 @@ def wants_colours() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def columns_of(stream: TextIO) -> int | None:
+def columns_of(stream: TextIO | None) -> int | None:
     """How wide the terminal is, in characters; None where there is none, so no limit. COLUMNS goes first."""
-    if not is_terminal(stream):
+    if stream is None or not is_terminal(stream):
         return None
     told = os.environ.get("COLUMNS", "")
     if told.isdecimal() and int(told):
