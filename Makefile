@@ -36,8 +36,9 @@ SEEDS ?= 0-499
 simulate: $(VENV)/dev.stamp
 	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS)
 
-# The manual as a site, in build/site/docs/index.html. Whatever is doubtful about a page ends it.
+# The manual as a site, in build/site/index.html. Whatever is doubtful about a page ends it.
 docs: $(VENV)/dev.stamp
+	rm -rf build/site
 	$(BIN)/python -m sphinx -c docs -W --keep-going -n -q -E -d build/doctrees . build/site
 	PYTHONPATH=tools $(BIN)/python -m manual.site build/site
 

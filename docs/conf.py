@@ -47,9 +47,11 @@ suppress_warnings = ["misc.highlighting_failure"]
 
 html_theme = "furo"
 html_title = f"trio-agent {version}"
-html_static_path = ["site"]
+html_static_path = ["site/static"]
+html_extra_path = ["site/root"]  # leads from the root of the site to the map
 html_css_files = ["manual.css"]
 html_copy_source = False
+html_use_index = False
 html_show_copyright = False
 html_show_sphinx = False
 html_theme_options = {

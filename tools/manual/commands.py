@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
@@ -85,8 +85,7 @@ def _of(context: click.Context) -> Iterator[str]:
     yield f"```text\n{_usage(context)}\n```"
     yield from paragraphs[1:]
     if options := _options(context):
-        rows = (_row(option) for option in options)
-        yield "\n".join(["| option | default | variable | means |", "|---|---|---|---|", *rows])
+        yield _table([("option", "default", "variable", "means"), *(_row(option) for option in options)])
     if isinstance(context.command, click.Group):
         names = context.command.list_commands(context)
         yield "Below it: " + ", ".join(f"[`{name}`](#{_anchor(context, name)})" for name in names) + "."
@@ -114,7 +113,14 @@ def _variables(option: click.Option) -> list[str]:
     return [option.envvar] if isinstance(option.envvar, str) else list(option.envvar)
 
 
-def _row(option: click.Option) -> str:
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows below their heading; a column in which nothing stands is left out."""
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    head, *others = (f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
+    return "\n".join([head, "|---" * len(columns) + "|", *others])
+
+
+def _row(option: click.Option) -> tuple[str, str, str, str]:
     names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
     metavar = _metavar(option)
     if metavar:
@@ -125,7 +131,7 @@ def _row(option: click.Option) -> str:
     means = " ".join(filter(None, [_prose(option.help or ""), _range(option)]))
     if option.required:
         means = f"{means} Must be given.".strip()
-    return f"| {names} | {shown} | {variables} | {means.replace('|', chr(92) + '|')} |"
+    return names, shown, variables, means.replace("|", "\\|")
 
 
 def _is_plain(default: object) -> bool:
