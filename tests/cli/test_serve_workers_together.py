@@ -179,6 +179,20 @@ def test_readers_in_both_workers_hold_a_turn(workers: Workers) -> None:
     ]
 
 
+def turns_counted(client: httpx.Client) -> float:
+    text = client.get("/metrics").raise_for_status().text
+    lines = [line for line in text.splitlines() if line.startswith("trio_agent_turns_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def test_figures_are_those_of_all_workers(workers: Workers) -> None:
+    """Whichever of them is asked."""
+    before = turns_counted(workers.client(1))
+    for number in (1, 2):
+        assert workers.client(number).post(CHAT, json=chat("Hi", stream=False)).is_success
+    assert [turns_counted(workers.client(number)) for number in (1, 2)] == [before + 2, before + 2]
+
+
 def test_recordings_of_both_workers_lie_side_by_side(workers: Workers) -> None:
     """Every turn has a file of its own."""
     turns = {name for (name,) in rows(workers, "SELECT id FROM turns WHERE outcome <> 'running'")}

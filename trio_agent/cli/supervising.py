@@ -138,11 +138,11 @@ class _House:
             while True:
                 await self._wanted.wait()
                 self._manager.reloading()
-                await self._reload(supervisor)
-                self._manager.ready(self._status)
+                result = await self._reload(supervisor)
+                self._manager.ready(f"{self._status}; the configuration was {result}")
 
-    async def _reload(self, supervisor: Supervisor) -> None:
-        """Read the file again, and put it in force in all workers, or in none."""
+    async def _reload(self, supervisor: Supervisor) -> str:
+        """Read the file again, and put it in force in all workers, or in none; what came of it."""
         source, draft = _read(self._options)
         try:
             if draft.config is None:
@@ -152,7 +152,7 @@ class _House:
         except ConfigError as error:
             tell_refused(self._options.log_format, error)
             await self._note(reload=refused(error, self._now()))
-            return
+            return "not reloaded, for it has problems"
         self._config = draft.config
         if done is not None:
             tell_reloaded(self._options.log_format, done.said)
@@ -162,6 +162,7 @@ class _House:
             shutdown_limit=shutdown_limit(draft.config.server),
             reload=Reloaded(at=self._now(), ok=True),
         )
+        return "reloaded"
 
     async def _note(self, **changes: object) -> None:
         if self._place.claim is not None:

@@ -103,7 +103,7 @@ class Worker:
     async def _spawn(self, descriptor: int) -> trio.Process:
         # A group of its own: what a terminal's keys send goes to the supervisor, which decides.
         return await trio.lowlevel.open_process(
-            [sys.executable, *_path_flags(), *self._arguments, str(descriptor)],
+            [sys.executable, *_flags(), *self._arguments, str(descriptor)],
             stdin=subprocess.DEVNULL,
             pass_fds=(descriptor, *self._start.listeners),
             process_group=0,
@@ -148,9 +148,17 @@ async def _end(process: trio.Process, channel: Channel[ToSupervisor]) -> None:
         await process.wait()
 
 
-def _path_flags() -> list[str]:
-    """Modules are looked up as this process does it: in the working directory only where it does so too."""
-    return [] if sys.path[:1] == [os.getcwd()] else ["-P"]  # noqa: PTH109 - as the interpreter wrote it
+def _flags() -> list[str]:
+    """Python's own options: a worker looks for modules where this process does, and nowhere else.
+
+    The working directory is among these places only where it is this process's first one, as under `-m`.
+    """
+    flags = [] if sys.path[:1] == [os.getcwd()] else ["-P"]  # noqa: PTH109 - as the interpreter wrote it
+    if sys.flags.no_user_site:
+        flags.append("-s")
+    if sys.flags.ignore_environment:
+        flags.append("-E")
+    return flags
 
 
 __all__ = ["Worker"]
