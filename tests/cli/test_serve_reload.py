@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from support.chat_socket import Caller
-from support.serving import KEY, Served, events, script, serving, until, write_config
+from support.serving import KEY, Served, events, run_command, script, serving, until, write_config
 
 WAITS = script({"text": "a"}, {"sleep": 1.0}, {"text": "b"})
 
@@ -167,3 +167,14 @@ def test_requests_go_on_while_the_server_reloads(tmp_path: Path) -> None:
         assert server.health()["active_turns"] == 0
         server.signal()
         assert server.end() == 0
+
+
+def test_the_command_says_what_came_of_it(tmp_path: Path) -> None:
+    """`serve reload` asks the server of the home, waits, and fails where the file is refused."""
+    with serving(tmp_path, config()) as server:
+        write_config(tmp_path, config(agent={"max_model_calls": 3}))
+        assert run_command("serve", "reload", home=server.home).returncode == 0
+        write_config(tmp_path, config(agnt={}))
+        refused = run_command("serve", "reload", home=server.home)
+        assert refused.returncode != 0
+        assert b"agnt: there is no key" in refused.stdout + refused.stderr

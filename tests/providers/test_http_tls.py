@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -15,6 +16,7 @@ import trio.testing
 from support.certificates import Certificate, make_certificate
 from support.upstream import Reply, Script, Upstream, scripted_upstream
 
+from trio_agent.providers import http
 from trio_agent.providers.contract import UpstreamError
 from trio_agent.providers.http import HttpSettings, UpstreamHttp
 from trio_agent.providers.http_connection import CutShort
@@ -339,3 +341,19 @@ async def test_a_record_that_is_half_out_ends_the_link(certificate: Certificate)
     assert not link.silent()
     link.close()
     theirs.close()
+
+
+async def test_the_context_is_made_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes long, and a server that mounts providers anew has streams open meanwhile."""
+    made_in: list[int] = []
+
+    def noted() -> ssl.SSLContext:
+        made_in.append(threading.get_ident())
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    monkeypatch.setattr(http, "default_context", noted)
+    async with UpstreamHttp(HttpSettings(base_url="https://upstream.test/v1")):
+        assert made_in
+        assert threading.get_ident() not in made_in
+    async with UpstreamHttp(HttpSettings(base_url="http://upstream.test/v1")):
+        assert len(made_in) == 1, "none is made where none is needed"

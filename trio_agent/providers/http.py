@@ -103,11 +103,14 @@ class UpstreamHttp:
             raise ValueError("a header holds characters that HTTP cannot carry") from None
         # No read limit: a thinking model is silent for minutes. Whoever reads has limits of its own.
         self._extensions = {"timeout": {"connect": settings.connect_timeout, "pool": POOL_TIMEOUT}}
-        # Making a TLS context takes tens of milliseconds, and who answers in the upstream's place needs none.
-        context = default_context() if self._base.scheme == "https" and AROUND.get() is None else None
-        self._transport = PoolTransport(ssl_context=context, max_connections=settings.max_connections)
+        self._transport = PoolTransport(ssl_context=None, max_connections=settings.max_connections)
 
     async def __aenter__(self) -> Self:
+        # Who answers in the upstream's place needs no TLS context.
+        if self._base.scheme == "https" and AROUND.get() is None:
+            # Making one takes tens of milliseconds, for which nobody else would run: a server that reads its
+            # configuration again has streams open.
+            self._transport.secure(await trio.to_thread.run_sync(default_context))
         return self
 
     async def __aexit__(

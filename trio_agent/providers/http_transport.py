@@ -89,6 +89,10 @@ class PoolTransport(httpx.AsyncBaseTransport):
         self._active = 0
         self._closed = False
 
+    def secure(self, context: ssl.SSLContext) -> None:
+        """Take a context for the connections of `https` from now on."""
+        self._ssl_context = context
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and return its response once the head is here. Close the response.
 
