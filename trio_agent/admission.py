@@ -338,6 +338,7 @@ class Admission:
                 taken=taken,
                 keeper=keeper,
                 observer=self._observer,
+                traceparent=context.traceparent,
             )
             return Driver(
                 turn,
@@ -404,7 +405,7 @@ class Admission:
             await context.store(self._store).close_turn(row, ())
         except StoreError as failed:
             raise _out_of_reach(failed) from None
-        self._observer.ended(row, ())
+        self._observer.ended(row, (), context.traceparent)
 
 
 def _out_of_reach(error: StoreError) -> AgentError:

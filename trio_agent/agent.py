@@ -176,9 +176,15 @@ class Agent(Reloading):
         """How many turns are running, those included that are being let in, and not those that wait."""
         return len(self._running) + self._door.admitting - self.slots.waiting
 
-    def context(self) -> TurnContext:
-        """What a request that has just come stands in; one for each."""
-        return self.generation.contexts(self.world)
+    def context(self, traceparent: str | None = None) -> TurnContext:
+        """What a request that has just come stands in; one for each.
+
+        Args:
+            traceparent: the trace that the request belongs to (W3C Trace Context), if it says so rightly.
+        """
+        context = self.generation.contexts(self.world)
+        context.traceparent = traceparent
+        return context
 
     async def admit(
         self,

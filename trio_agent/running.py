@@ -195,7 +195,7 @@ class RunningTurns:
             self._drivers.pop(driver, None)
             if (owed := driver.journal.owed) is not None:
                 self._owed.add(*owed)
-                self._observer.ended(*owed)
+                self._observer.ended(*owed, driver.journal.traceparent)
         return driver.journal.row
 
 

@@ -93,6 +93,8 @@ def log_to_stderr(level: str, form: LogFormat = "text", *, worker: str | None = 
     # Their chatter repeats what the turn's own line says.
     for noisy in ("httpx", "hypercorn", "quart"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Of a collector that is away it would speak with each batch; `trio_agent.telemetry` says it once.
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
 
 def writes_json(form: LogFormat) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from trio_agent.cli.common import read_draft
 from trio_agent.cli.reloading import reload_when_wanted
 from trio_agent.cli.wanted import Wanted
 from trio_agent.config.load import Draft
+from trio_agent.config.problems import ConfigProblem
 from trio_agent.nursery import open_plain_nursery
+from trio_agent.observing.telemetry import telemetry
 from trio_agent.peers import Peers
 from trio_agent.recording.recorder import Record
 from trio_agent.server.app import serve_on
@@ -63,10 +65,26 @@ async def serve_config(
             manager.ready(tell_address(options, address, len(agent.models())))
 
 
-def agent_of(
+@asynccontextmanager
+async def agent_of(
     options: ServeOptions, draft: Draft, key: str | None, *, peers: Peers | None = None
-) -> AbstractAsyncContextManager[Agent]:
-    """The agent that serves what was asked for; see `open_agent`."""
+) -> AsyncIterator[Agent]:
+    """The agent that serves what was asked for, with the traces that the environment asks for.
+
+    Raises:
+        ConfigError: as `open_agent`.
+    """
     secrets = (key,) if key else ()
     record = None if options.record is None else Record(options.record, secrets=secrets)
-    return open_agent(draft, record=record, peers=peers, workspace=options.workspace)
+    problems: list[ConfigProblem] = []
+    async with (
+        telemetry(os.environ, problems) as observers,
+        open_agent(
+            draft.with_problems(problems),
+            record=record,
+            observers=observers,
+            peers=peers,
+            workspace=options.workspace,
+        ) as agent,
+    ):
+        yield agent

@@ -34,6 +34,7 @@ ProblemCode: TypeAlias = Literal[
     "provider_unusable",
     "store_unusable",
     "recording_unusable",
+    "telemetry_unusable",
     "tool_unusable",
     "worker_unusable",
 ]

@@ -79,7 +79,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
     # What only the server has makes the turn its own, as far as a recording is concerned.
     own = asked.request.previous_response_id is not None or bool(asked.request.references)
     if own:
-        incoming = msgspec.structs.replace(incoming, context=agent.context())
+        incoming = msgspec.structs.replace(incoming, context=agent.context(incoming.context.traceparent))
     context = incoming.context
     admitted, head = await _begin(agent, incoming, asked, context.world.new_id(PREFIX), own=own)
     sink = _Sink(send, head)

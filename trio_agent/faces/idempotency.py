@@ -169,7 +169,7 @@ class Once(Struct, frozen=True, kw_only=True):
 
     async def _begin(self, row: KeyRow, log: LiveLog) -> None:
         # The turn is no part of this request, whose client may go while others read on.
-        context = self.agent.context()
+        context = self.agent.context(self.incoming.context.traceparent)
         begun = await self.begin(context)
         log.begin(begun.head, context.started_at)
         self.agent.start(begun.admitted, log, KeyKeeper(row, begun.keeper), context=context)

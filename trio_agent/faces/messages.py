@@ -31,7 +31,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
         return
     # What names something that only the server has could not be replayed as it came over HTTP.
     own = asked.previous_message_id is not None
-    context = agent.context() if own else incoming.context
+    context = agent.context(incoming.context.traceparent) if own else incoming.context
     if own:
         context.embedded_request(asked.request, parks=True)
     admitted = await _admitted(agent, asked, incoming, context)

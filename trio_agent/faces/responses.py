@@ -58,7 +58,7 @@ async def respond(agent: Agent, incoming: Incoming, send: Send) -> None:
         return
     own = _is_our_own(request)
     if own:
-        incoming = msgspec.structs.replace(incoming, context=agent.context())
+        incoming = msgspec.structs.replace(incoming, context=agent.context(incoming.context.traceparent))
     context = incoming.context
     response_id = context.world.new_id(PREFIX) if request.conversation is not None else None
     begun = await begin(agent, incoming, request, response_id, own=own)

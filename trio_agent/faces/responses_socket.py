@@ -35,6 +35,7 @@ from trio_agent.statemachine.conversation import Message, Usage
 from trio_agent.store.contract import StoreError
 from trio_agent.wire.body import decode, without_mark
 from trio_agent.wire.responses_events import encode
+from trio_agent.wire.traceparent import traceparent_of
 
 LIFETIME_SECONDS: Final = 3600.0
 """After which a connection takes no more requests, by the specification. A turn that runs then may end."""
@@ -150,9 +151,8 @@ async def _answer(
         body = entry.hold(message.encode())
         del message
         with agent.slots.slot(handshake.client) as slot:
-            incoming = Incoming(
-                handshake.path, handshake.headers, body, handshake.owner, agent.context(), slot
-            )
+            context = agent.context(traceparent_of(handshake.headers))
+            incoming = Incoming(handshake.path, handshake.headers, body, handshake.owner, context, slot)
             try:
                 said = decode(without_mark(body.peek()), _MESSAGE, max_depth=agent.config.server.max_depth)
                 _check_kind(said)

@@ -31,7 +31,7 @@ class TurnLog(TurnObserver):
     def began(self, row: TurnRow) -> None:
         """A turn has one entry, at its end."""
 
-    def ended(self, row: TurnRow, calls: Sequence[CallRow]) -> None:
+    def ended(self, row: TurnRow, calls: Sequence[CallRow], traceparent: str | None = None) -> None:
         level = logging.WARNING if row.outcome in _FAILED else logging.INFO
         if logger.isEnabledFor(level):
             fields = fields_of(row, calls)

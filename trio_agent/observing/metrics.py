@@ -59,7 +59,7 @@ class Metrics(TurnObserver):
     def began(self, row: TurnRow) -> None:
         """Turns that run are read off the agent, not counted up and down."""
 
-    def ended(self, row: TurnRow, calls: Sequence[CallRow]) -> None:
+    def ended(self, row: TurnRow, calls: Sequence[CallRow], traceparent: str | None = None) -> None:
         self._turns.count(row)
         self._calls.count(calls)
         self._tools.count(row)

@@ -43,6 +43,7 @@ from trio_agent.server.refusals import Refusals
 from trio_agent.server.state_routes import add_state_routes
 from trio_agent.server.turn_routes import add_turn_routes
 from trio_agent.store.contract import StoreError
+from trio_agent.wire.traceparent import traceparent_of
 
 Respond: TypeAlias = Callable[[Agent, Incoming, Send], Awaitable[None]]
 Enter: TypeAlias = Callable[[Mapping[str, str]], AbstractContextManager[Entry]]
@@ -223,7 +224,7 @@ async def _run(
     try:
         body = await read()
         try:
-            context = agent.context()
+            context = agent.context(traceparent_of(headers))
             if context.listens:
                 context.http_request(path, headers, body.peek())
                 # A request's own id is no part of what is heard: another run would have another one.

@@ -42,12 +42,13 @@ class TurnContext:
     `started_at` is the wall time at which the request was there, in seconds since the epoch. `listens` says
     whether anybody hears what comes in. `last_event`, which the driver sets, makes the event that the
     machine would get if the turn were cancelled now; `busy`, likewise, says whether the turn is at work on
-    what came before.
+    what came before. `traceparent` is the trace that the request belongs to, where it said so.
     """
 
     listens = False
     last_event: Callable[[], Event] | None = None
     busy: Callable[[], bool] | None = None
+    traceparent: str | None = None
 
     def __init__(self, world: World) -> None:
         self.world = world

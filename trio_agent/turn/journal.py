@@ -39,6 +39,7 @@ class Journal:
         taken: the park that the turn goes on from.
         keeper: adds to what is written; its failures come out of `open`, `close`, `park` and `repark`.
         observer: is told of what was written.
+        traceparent: of the request, for the observer.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Journal:
         taken: ParkRow | None = None,
         keeper: Keeper | None = None,
         observer: TurnObserver | None = None,
+        traceparent: str | None = None,
     ) -> None:
         self._store = store
         self._turn = turn
@@ -62,6 +64,7 @@ class Journal:
         self._taken = taken
         self._keeper = None if keeper is None else Guarded(keeper)
         self._observer = observer or Observers()
+        self.traceparent = traceparent
         self._calls: list[CallRow] = []
         self._call_started: float | None = None
         self._stood = turn.state
@@ -255,7 +258,7 @@ class Journal:
         calls, self._calls = tuple(self._calls), []
         if self._keeper is not None:
             self._keeper.written()
-        self._observer.ended(self.row, calls)
+        self._observer.ended(self.row, calls, self.traceparent)
 
     def _finished(
         self,

@@ -21,12 +21,13 @@ class TurnObserver(Protocol):
     def began(self, row: TurnRow) -> None:
         """A turn's row is in the store, new or resumed. The model has not been called yet."""
 
-    def ended(self, row: TurnRow, calls: Sequence[CallRow]) -> None:
+    def ended(self, row: TurnRow, calls: Sequence[CallRow], traceparent: str | None = None) -> None:
         """A turn ended or parked, or was rejected before it began.
 
         Args:
             row: with its outcome. It sums up the whole turn, earlier responses of a parked one included.
             calls: the model calls since the turn began or was resumed.
+            traceparent: the trace that the request belongs to, where it said so; it is in no row.
         """
 
 
@@ -43,10 +44,10 @@ class Observers(TurnObserver):
             except Exception:
                 logger.exception("turn %s: %s failed", row.id, type(observer).__name__)
 
-    def ended(self, row: TurnRow, calls: Sequence[CallRow]) -> None:
+    def ended(self, row: TurnRow, calls: Sequence[CallRow], traceparent: str | None = None) -> None:
         for observer in self._observers:
             try:
-                observer.ended(row, calls)
+                observer.ended(row, calls, traceparent)
             except Exception:
                 logger.exception("turn %s: %s failed", row.id, type(observer).__name__)
 
