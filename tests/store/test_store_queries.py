@@ -31,7 +31,11 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         ({"model": "m"}, "turns_by_model (model=?"),
         ({"session_id": "s"}, "turns_by_session (session_id=?"),
         ({"owner": "key_1", "outcome": "failed"}, "turns_by_outcome (outcome=?"),
-        ({"owner": "key_1", "model": "m", "outcome": "failed"}, "turns_by_model (model=?"),
+        ({"owner": "key_1", "outcome": "completed"}, "turns_by_owner (owner=?"),
+        ({"owner": "key_1", "model": "m"}, "turns_by_owner (owner=?"),
+        ({"owner": "key_1", "model": "m", "outcome": "failed"}, "turns_by_outcome (outcome=?"),
+        ({"owner": "", "model": "m", "outcome": "completed"}, "turns_by_model (model=?"),
+        ({"owner": "", "outcome": "completed"}, "turns_by_outcome (outcome=?"),
         (
             {"owner": "k", "session_id": "s", "model": "m", "outcome": "failed"},
             "turns_by_session (session_id=?",

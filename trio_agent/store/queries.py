@@ -6,7 +6,7 @@ Each function runs on one connection and fetches all that it returns. `LIMIT`s a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +16,6 @@ from trio_agent.store.audit import AuditEntry
 from trio_agent.store.contract import CallRow, TurnRow
 
 _NEWEST: Final = 2**63 - 1
-# What narrows most comes first: along its index the turns are found, and the other filters look at those.
-_FILTERS: Final = ("session_id", "model", "outcome", "owner")
 _details_of = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -44,7 +42,7 @@ def turns_query(
     *, limit: int, after: str | None, before: str | None, **filters: str | None
 ) -> tuple[str, tuple[Any, ...]]:
     """The statement for a page of turns with its values; with `before` it finds the oldest first."""
-    wanted = [(name, filters[name]) for name in _FILTERS if filters.get(name) is not None]
+    wanted = [(name, filters[name]) for name in _narrowest_first(filters) if filters.get(name) is not None]
     # The plus keeps SQLite from another index than that of the first filter: it has no figures to choose by.
     terms = [f"{'+' if place else ''}turns.{name} = ?" for place, (name, _) in enumerate(wanted)]
     if wanted and wanted[0][0] == "owner" and wanted[0][1]:
@@ -61,6 +59,15 @@ def turns_query(
         f"ORDER BY created_at {order}, id {order} LIMIT ?"
     )
     return sql, (*values, max(0, limit))
+
+
+def _narrowest_first(filters: Mapping[str, str | None]) -> Sequence[str]:
+    """The filters in order: along the first one's index turns are found, and the others look at those.
+
+    Most turns are completed, and where there are no keys, all are nobody's: that narrows nothing.
+    """
+    broad = {name for name, value in (("outcome", "completed"), ("owner", "")) if filters.get(name) == value}
+    return sorted(("session_id", "outcome", "owner", "model"), key=lambda name: name in broad)
 
 
 def list_calls(db: sqlite3.Connection, turn_ids: Sequence[str]) -> list[CallRow]:
