@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., None])
 
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
-_AFTER_A_CHANGE: Final = "A server that runs already takes it up with a reload or a restart."
+_AFTER_A_CHANGE: Final = "A server that runs already takes it up with: trio-agent serve reload"
 
 _EXAMPLES: Final = """\b
 Examples:
