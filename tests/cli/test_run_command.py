@@ -25,7 +25,7 @@ Run = Callable[..., Result]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command of this process against a configuration; its log goes nowhere."""
     for module in ("run", "models"):
-        monkeypatch.setattr(f"trio_agent.cli.{module}.log_to_stderr", lambda level: None)
+        monkeypatch.setattr(f"trio_agent.cli.{module}.log_to_stderr", lambda *_, **__: None)
 
     def run(*args: str, config: Any = REPLAY, stdin: str | bytes | None = None) -> Result:
         env = {
@@ -117,6 +117,15 @@ def test_a_turn_that_fails_is_exit_code_1(run: Run, args: list[str], code: str, 
     assert (result.exit_code, result.stdout.strip()) == (1, out)
     assert code in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_failure_amid_the_answer_begins_a_line(tmp_path: Path) -> None:
+    """The answer's line ends first, and the log does not say the same once more."""
+    config = write_config(tmp_path, REPLAY)
+    done = run_command("run", "--config", str(config), "--model", "cut", "Hello", home=tmp_path / "home")
+    assert (done.returncode, done.stdout) == (1, b"This breaks off\n")
+    assert done.stderr.startswith(b"Provider 'replay' failed (truncated)")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_a_failure_is_json_too(run: Run) -> None:

@@ -76,18 +76,23 @@ def read_draft(path: Path | None, env: Mapping[str, str] = os.environ) -> Draft:
     return Draft(None, (problem,))
 
 
-def log_to_stderr(level: str, form: LogFormat = "text", *, worker: str | None = None) -> None:
+def log_to_stderr(
+    level: str, form: LogFormat = "text", *, worker: str | None = None, turns: bool = True
+) -> None:
     """Send the program's log to standard error, one line an entry.
 
     Args:
         form: `text` for people, `json` for programs; `auto` is text on a terminal, else JSON.
         worker: names this process among those that serve together.
+        turns: whether turns have their entries; a command that runs one tells of it by itself.
     """
     handler = logging.StreamHandler(sys.stderr)
     if writes_json(form):
         handler.setFormatter(JsonFormatter(worker=worker))
     else:
         handler.setFormatter(TextFormatter(colour=_has_colours(), worker=worker))
+    if not turns:
+        handler.addFilter(lambda record: record.name != "trio_agent.turn")
     logging.basicConfig(handlers=[handler], level=level.upper())
     logging.captureWarnings(True)
     # Their chatter repeats what the turn's own line says.

@@ -55,7 +55,7 @@ def run(
     """
     if model is not None and role is not None:
         raise click.UsageError("name a --model or a --role, not both")
-    log_to_stderr("warning")
+    log_to_stderr("warning", turns=False)
     draft = _with_own_provider(read_draft(config_path))
     messages = _messages(system, _read_prompt(prompt))
     try:
@@ -138,14 +138,19 @@ async def _run(
             waiting(line, f"waiting for {model or role}") as shown,
             agent.turn(messages, model=model, role=role) as turn,
         ):
+            streams = not (as_json or no_stream)
             words: list[str] = []
-            async for event in turn:
-                if not isinstance(event, TextDelta | RefusalDelta):
-                    continue
-                words.append(event.text)
-                if not (as_json or no_stream):
-                    shown.over()
-                    click.echo(event.text, nl=False)
+            try:
+                async for event in turn:
+                    if isinstance(event, TextDelta | RefusalDelta):
+                        words.append(event.text)
+                        if streams:
+                            shown.over()
+                            click.echo(event.text, nl=False)
+            except AgentError:
+                if streams and words:
+                    click.echo()  # what is told of the failure begins a line of its own
+                raise
             shown.over()
             if as_json:
                 _print_json(turn.id, turn.model, "".join(words), turn.finished)
