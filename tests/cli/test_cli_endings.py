@@ -68,6 +68,7 @@ CASES: Mapping[str, Case] = {
     "audit": Case(fails=()),
     "config schema": Case(()),
     "replay": Case((RECORDING,), ("broken.turn.jsonl",)),
+    "doctor": Case(fails=("--config", "gone.json")),
     "machine": Case(()),
     "completion": Case(("bash",)),
 }

@@ -32,7 +32,15 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @config_option
 @workspace_option
-@click.option("--bind", default="127.0.0.1", show_default=True, envvar="TRIO_AGENT_BIND", show_envvar=True)
+@click.option(
+    "--bind",
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="TRIO_AGENT_BIND",
+    show_envvar=True,
+    help="The address that a server is to listen on.",
+)
 @click.option(
     "--port",
     default=9099,
