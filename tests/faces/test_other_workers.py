@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from responses_app import PATH
 from responses_state_app import State, state
 from support.peer_table import Table
 
 from trio_agent.sweeping import sweep_after_deaths
-from trio_agent.testing import Answer, hangs, pause, says, text
+from trio_agent.testing import Answer, hangs, pause, run, says, text
 
 LONG = [text("Hel"), pause(5), *says("lo")]
 ENDLESS = [text("Hel"), *hangs()]
@@ -27,12 +30,12 @@ async def workers(
     async with trio.open_nursery() as nursery:
         table = Table(nursery, latency)
         first, *others = names
-        one = await nursery.start(run, first, scripts, table, None)
-        yield table, [one, *[await nursery.start(run, name, scripts, table, one) for name in others]]
+        one = await nursery.start(work, first, scripts, table, None)
+        yield table, [one, *[await nursery.start(work, name, scripts, table, one) for name in others]]
         nursery.cancel_scope.cancel()
 
 
-async def run(
+async def work(
     name: str,
     scripts: tuple[Any, ...],
     table: Table,
@@ -228,3 +231,53 @@ async def test_what_the_dead_left_is_closed_at_once(autojump_clock: trio.abc.Clo
         await trio.sleep(1)
         assert server.store.sweeps == 1
         nursery.cancel_scope.cancel()
+
+
+class Client(NamedTuple):
+    """One that asks at a time, in a worker, and may leave later."""
+
+    worker: int
+    comes: int
+    stays: int | None
+
+
+TENTHS = 0.1
+clients = st.builds(
+    Client,
+    worker=st.integers(0, 2),
+    comes=st.integers(0, 40),
+    stays=st.one_of(st.none(), st.integers(0, 60)),
+)
+
+
+@given(st.lists(clients, min_size=1, max_size=6), st.sampled_from([0.0, 0.03, 0.3]), st.random_module())
+@settings(max_examples=60, deadline=None)
+def test_whoever_stays_has_a_whole_answer(asked: list[Client], latency: float, seeded: object) -> None:
+    """Whoever else comes and goes, in whichever worker: and no two turns are made at once for it."""
+
+    async def main() -> None:
+        async with workers(*[LONG] * 8, latency=latency, names=("one", "two", "three")) as (_, servers):
+            servers[0].store.delay = 0.02
+            answers: list[list[Answer]] = [[] for _ in asked]
+
+            async def come(client: Client, mine: list[Answer]) -> None:
+                await trio.sleep(client.comes * TENTHS)
+                until = 100.0 if client.stays is None else trio.current_time() + client.stays * TENTHS
+                await ask(servers[client.worker], mine, until)
+
+            async with trio.open_nursery() as nursery:
+                for client, mine in zip(asked, answers, strict=True):
+                    nursery.start_soon(come, client, mine)
+            for client, mine in zip(asked, answers, strict=True):
+                if client.stays is None:
+                    assert b"response.completed" in mine[0].body
+            await trio.sleep(2)
+            found = outcomes(servers[0])
+            assert set(found) <= {("completed", "stop"), ("cancelled", "client_disconnected")}
+            assert found.count(("completed", "stop")) <= 1
+            turns = sorted(servers[0].store.turns.values(), key=lambda row: row.created_at)
+            for before, after in pairwise(turns):
+                assert before.ended_at is not None
+                assert before.ended_at <= after.created_at
+
+    run(main)
