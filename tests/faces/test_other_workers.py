@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import trio
 from hypothesis import given, settings
@@ -15,6 +16,8 @@ from responses_app import PATH
 from responses_state_app import State, state
 from support.peer_table import Table
 
+from trio_agent.event_log import EventLogs
+from trio_agent.event_log.holds import HOLD, LET_GO, Hold
 from trio_agent.sweeping import sweep_after_deaths
 from trio_agent.testing import Answer, hangs, pause, run, says, text
 
@@ -230,6 +233,29 @@ async def test_what_the_dead_left_is_closed_at_once(autojump_clock: trio.abc.Clo
         table.die("three")
         await trio.sleep(1)
         assert server.store.sweeps == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_messages_may_overtake_each_other(autojump_clock: trio.abc.Clock) -> None:
+    """A reader that has gone before it is announced holds nothing."""
+    async with trio.open_nursery() as nursery, state(LONG) as server:
+        table = Table(nursery)
+        one, two = table.seat("one"), table.seat("two")
+        logs = EventLogs(server.store, trio.current_time, lifetime=lambda: 600.0, peers=one)
+        log = logs.open("resp_1", owner="", face="responses", cancel_unread=True)
+        left = trio.Event()
+        log.leave = left.set
+        for gone_first in (False, True):
+            hold = msgspec.json.encode(Hold("", "resp_1", f"two/{gone_first}"))
+            questions = (LET_GO, HOLD) if gone_first else (HOLD, LET_GO)
+            log.join()
+            for question in questions:
+                await two.ask(question, hold)
+            log.part()
+            assert left.is_set()
+            log.left, left = False, trio.Event()
+            log.leave = left.set
+        logs.end(log)
         nursery.cancel_scope.cancel()
 
 

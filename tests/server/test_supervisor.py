@@ -123,6 +123,19 @@ async def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) 
     assert sorted(run.supervisor.killed) == [1, 2]
 
 
+async def test_a_start_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is being started hears nothing for a while; it has nothing to lose."""
+    monkeypatch.setattr(module, "BOOT_SECONDS", 0.1)
+    run = Run("import time; time.sleep(60)")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run.supervisor.run)
+        with trio.fail_after(20):
+            while len(run.supervisor._pids()) < 2:  # noqa: ASYNC110 - processes are being started
+                await trio.sleep(0.01)
+            run.supervisor.stop()
+    assert (run.ready, run.supervisor.killed) == ([], [])
+
+
 async def test_what_cannot_be_understood_ends_its_worker(caplog: pytest.LogCaptureFixture) -> None:
     """Bytes that are no message: nothing can be said to such a process."""
     run = Run('end.sendall(b"\\xff" * 100)\nhear()\nhear()')

@@ -39,6 +39,8 @@ STEADY_SECONDS: Final = 60.0
 """A worker that lived so long does not count as one that keeps ending."""
 STOP_MARGIN_SECONDS: Final = 2.0
 """What workers may take beside the grace period of their turns, before they are killed."""
+BOOT_SECONDS: Final = 1.0
+"""How long workers may take to end that are still being started: Python does not listen while it imports."""
 AT_ONCE_SECONDS: Final = 5.0
 """How long workers may take to write outcomes when they are told to end at once."""
 
@@ -122,11 +124,17 @@ class Supervisor:
     def stop(self, *, at_once: bool = False) -> None:
         """End all workers: in order, and by force when that takes too long."""
         self._stopping.set()
-        times = [worker.serves.stop_seconds for worker in self._workers.values() if worker.serves is not None]
-        limit = AT_ONCE_SECONDS if at_once else max(times, default=0.0) + STOP_MARGIN_SECONDS
-        self._limit.deadline = min(self._limit.deadline, trio.current_time() + limit)
+        self._limit.deadline = min(self._limit.deadline, trio.current_time() + self._patience(at_once))
         for worker in self._workers.values():
             worker.post(Stop(at_once or not self.serving))
+
+    def _patience(self, at_once: bool) -> float:
+        if not self.serving:
+            return BOOT_SECONDS
+        if at_once:
+            return AT_ONCE_SECONDS
+        times = [worker.serves.stop_seconds for worker in self._workers.values() if worker.serves is not None]
+        return max(times, default=0.0) + STOP_MARGIN_SECONDS
 
     async def until_serving(self) -> None:
         """Wait until the first workers have all been ready."""
@@ -170,8 +178,11 @@ class Supervisor:
         with self._limit:
             await trio.sleep_forever()
         for worker in self._workers.values():
-            logger.error("worker %d (pid %d) did not end in time and is killed", worker.number, worker.pid)
-            self.killed.append(worker.number)
+            if worker.serves is not None:  # else it has not begun, and there is nothing to lose
+                logger.error(
+                    "worker %d (pid %d) did not end in time and is killed", worker.number, worker.pid
+                )
+                self.killed.append(worker.number)
             worker.kill()
 
     # --- one place among the workers ------------------------------------------------------------------
@@ -210,7 +221,7 @@ class Supervisor:
             if self._relay is not None:
                 self._relay.went(worker)
             self._agreement.went(worker)
-            for other in self._ready_ones():
+            for other in self._ready_ones() if worker.name else ():
                 other.post(Gone(worker.name))
         return WorkerEnded(worker)
 
