@@ -11,6 +11,7 @@ from simulation.mutation import bug
 
 from trio_agent.agent import Agent
 from trio_agent.faces.chat_sinks import StreamSink
+from trio_agent.generations import Generations
 from trio_agent.providers.http_connection import Connection
 from trio_agent.providers.openai_decode import ChatDecoder
 from trio_agent.server.connection import Connection as ServerConnection
@@ -150,6 +151,16 @@ def a_shutdown_waits_for_clients_without_a_limit() -> Iterator[None]:
         await drain(server, grace + 30, *rest)
 
     with replaced((_Server, "drain", patient)):
+        yield
+
+
+@bug(0, says="the transport is closed")
+def a_reload_closes_the_providers_of_turns_that_run() -> Iterator[None]:
+    async def at_once(generations: Any, generation: Any) -> None:
+        await generation.setup.close()
+        del generations._retired[generation]
+
+    with replaced((Generations, "_retire", at_once)):
         yield
 
 

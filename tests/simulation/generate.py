@@ -22,6 +22,7 @@ from simulation.scenario import (
     Keeps,
     Leave,
     Outage,
+    Reload,
     Reply,
     Scenario,
     Settings,
@@ -110,6 +111,7 @@ class _Author:
             disk=self._disk() if faults < 0.25 else (),
             acts=self._acts() if 0.15 < faults < 0.4 else (),
             restores=self._dice.choice([0.0, 0.0, 0.1]),
+            reloads=self._reloads(),
         )
         scenario = self._in_company(scenario) if self._chance(0.4) else scenario
         scenario = self._with_lost_writes(scenario) if self._chance(0.12) else scenario
@@ -219,6 +221,15 @@ class _Author:
             seconds = self._dice.choice([0.05, 0.5, 4.0]) if kind == "slow" else 0.0
             faults.append(DiskFault(kind, at, at + lasts, seconds, self._passes() if kind == "late" else 0))
         return tuple(faults)
+
+    def _reloads(self) -> tuple[Reload, ...]:
+        dice = random.Random(f"reloads {self._seed}")
+        if dice.random() > 0.2 or self._settings.connections < 100:  # two configurations have two pools
+            return ()
+        return tuple(
+            Reload(dice.choice([0.0, 0.5, 1.0, 2.0, 4.0, 7.0]), dice.random() < 0.2, dice.randint(0, 40))
+            for _ in range(dice.choice([1, 2, 5]))
+        )
 
     def _acts(self) -> tuple[Act, ...]:
         acts = []

@@ -189,6 +189,15 @@ class Act(Struct, frozen=True, omit_defaults=True):
     passes: int = 0
 
 
+class Reload(Struct, frozen=True, omit_defaults=True):
+    """The server reads its configuration again: the same one, which nobody may notice, or one that it refuses
+    (`bad`). `passes` as for `Leave`."""
+
+    at: float
+    bad: bool = False
+    passes: int = 0
+
+
 class Settings(Struct, frozen=True, omit_defaults=True):
     """The server's configuration, as far as scenarios differ in it."""
 
@@ -231,6 +240,7 @@ class Scenario(Struct, frozen=True, omit_defaults=True):
     outages: tuple[Outage, ...] = ()
     disk: tuple[DiskFault, ...] = ()
     acts: tuple[Act, ...] = ()
+    reloads: tuple[Reload, ...] = ()
     restores: float = 0.0
 
     @property

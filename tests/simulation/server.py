@@ -17,11 +17,13 @@ from simulation.disk import Disk, Threads
 from simulation.kernel import SeededWorld
 from simulation.ledger import Ledger, ObservedStore
 from simulation.network import Network
-from simulation.scenario import Act, ActKind, Scenario
+from simulation.scenario import Act, ActKind, Reload, Scenario
 from simulation.tools import perform
 from simulation.upstream import PORTS
 
 from trio_agent.agent import Agent, open_agent
+from trio_agent.config.load import parse_draft
+from trio_agent.config.problems import ConfigError
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.app import serve_on
 from trio_agent.store.sqlite import open_store
@@ -142,6 +144,8 @@ class Server:
         acts = sorted(self._scenario.acts, key=lambda act: act.at)
         async with trio.open_nursery() as nursery:
             await self._boot(nursery)
+            for reload in self._scenario.reloads:
+                nursery.start_soon(self._reload, reload)
             task_status.started()
             for act in acts:
                 # Also when all clients have gone: their calls may be read on.
@@ -261,6 +265,23 @@ class Server:
                 await trio.sleep(moment - trio.current_time())
                 with suppress(sqlite3.ProgrammingError):  # the store is closed already
                     self._disk.apply(writer, readers)
+
+    async def _reload(self, reload: Reload) -> None:
+        """Read the configuration again, if there is a process then."""
+        await trio.sleep(reload.at)
+        for _ in range(reload.passes):
+            await trio.lowlevel.checkpoint()
+        wanted = configuration(self._scenario) | ({"agnt": {}} if reload.bad else {})
+
+        async def read_again(agent: Agent) -> None:
+            try:
+                await agent.reload(parse_draft(wanted, {}))
+            except ConfigError:
+                self._chronicle.note("server", "refuses a configuration")
+            else:
+                self._chronicle.note("server", "is under another configuration")
+
+        await self.host(read_again)
 
     # --- the end of a life ----------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ def size(scenario: Scenario) -> int:
 
 def _smaller(scenario: Scenario) -> Iterator[Scenario]:
     """Neighbours that are smaller, those that leave out most first."""
-    for name in ("clients", "outages", "disk", "acts"):
+    for name in ("clients", "outages", "disk", "acts", "reloads"):
         for fewer in _fewer(getattr(scenario, name)):
             if fewer or name != "clients":
                 yield replace(scenario, **{name: fewer})

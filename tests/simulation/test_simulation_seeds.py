@@ -99,6 +99,7 @@ def test_the_author_leaves_nothing_out() -> None:
     assert {ask.leave.how for ask in asks if ask.leave} == {"close", "half_close"}
     assert {ask.results for ask in asks} == {"all", "some", "edited"}
     assert {act.kind for scenario in scenarios for act in scenario.acts} == {"crash", "shutdown", "kill"}
+    assert {reload.bad for scenario in scenarios for reload in scenario.reloads} == {True, False}
     assert len({fault.kind for scenario in scenarios for fault in scenario.disk}) == 8
     assert {step.manner for reply in replies for step in reply.steps} == set(MANNERS)
     outages = [outage for scenario in scenarios for outage in scenario.outages]
