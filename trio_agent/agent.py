@@ -32,8 +32,9 @@ from trio_agent.generations import Contexts, ContextsFor, Generation, plain_cont
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.observing.log import TurnLog
 from trio_agent.observing.metrics import Metrics
+from trio_agent.observing.recent import RecentCalls
 from trio_agent.observing.samples import encoded
-from trio_agent.observing.standing import watch_configuration, watch_turns
+from trio_agent.observing.standing import watch_configuration, watch_queue, watch_turns
 from trio_agent.peer_turns import PeerTurns
 from trio_agent.peers import Alone, Peers
 from trio_agent.present import PresentTurns
@@ -106,7 +107,8 @@ class Agent(Reloading):
         self.workspace = house.workspace
         self.peers: Peers = peers or Alone()
         self.metrics = metrics or Metrics(worker=str(self.peers.number), started_at=house.world.now())
-        observer = Observers((TurnLog(), self.metrics, *observers))
+        self.recent = RecentCalls()
+        observer = Observers((TurnLog(), self.metrics, self.recent, *observers))
         super().__init__(house, contexts=contexts, observer=observer, nursery=nursery)
         self.logs = EventLogs(
             house.store, house.world.now, lifetime=lambda: self._generations.lifetime, peers=self.peers
@@ -120,6 +122,7 @@ class Agent(Reloading):
         self.present = PresentTurns(self._running.present, self.peers)
         server = house.setup.config.server
         self.slots = TurnSlots(server.max_concurrent_turns, server.max_queued_turns, server.queue_timeout)
+        watch_queue(self.metrics, lambda: self.slots.figures)
         self._door = _Door()
         self._anywhere = PeerTurns(self.peers, self._running, nursery)
         self.started_at = house.world.now()

@@ -276,6 +276,28 @@ async def test_a_reload_is_seen(autojump_clock: trio.abc.Clock) -> None:
     assert page.one("trio_agent_turns_total") == 1
 
 
+async def test_the_queue_is_seen(autojump_clock: trio.abc.Clock) -> None:
+    """Who waits now, how long others waited, and who was turned away."""
+    config = {"server": {"max_concurrent_turns": 1, "max_queued_turns": 1, "queue_timeout": 60}}
+    provider = ScriptedProvider([[pause(2), *says("Hi")]])
+    async with open_test_agent(provider, config=config) as agent, trio.open_nursery() as nursery:
+        user = client(agent)
+        for _ in range(3):
+            nursery.start_soon(user.say)
+        await trio.sleep(1)
+        page = await shown(user)
+        assert page.one("trio_agent_queue_waiting") == 1
+        assert page.one("trio_agent_queue_refusals_total") == 1
+        await trio.sleep(5)
+        page = await shown(user)
+    assert page.one("trio_agent_queue_waiting") == 0
+    assert page.one("trio_agent_queue_wait_seconds_count") == 1
+    assert page.one("trio_agent_queue_wait_seconds_sum") == pytest.approx(2)
+    assert page.one("trio_agent_queue_wait_seconds_bucket", le="1.0") == 0
+    assert page.one("trio_agent_queue_wait_seconds_bucket", le="2.5") == 1
+    assert page.one("trio_agent_queue_wait_seconds_bucket", le="+Inf") == 1
+
+
 async def test_others_may_show_figures_of_theirs(autojump_clock: trio.abc.Clock) -> None:
     """A gauge is read when it is asked for; one that comes later under its name takes its place."""
     async with open_test_agent(ScriptedProvider([says("Hi")])) as agent:

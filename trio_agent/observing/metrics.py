@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from trio_agent import __version__
-from trio_agent.observing.samples import Report, families_of, gauge
+from trio_agent.observing.samples import Family, Report, families_of, gauge
 from trio_agent.observing.segment import last_segment, was_streamed
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.store.contract import CallRow, TurnRow
@@ -52,7 +52,7 @@ class Metrics(TurnObserver):
         self._expired = _counter(
             self._registry, "trio_agent_parks_expired", "Parked turns whose caller did not bring the results."
         )
-        self._gauges: dict[str, tuple[str, Sequence[str], Read]] = {}
+        self._read: dict[str, Callable[[], Family]] = {}
 
     # --- what is counted ----------------------------------------------------------------------------
 
@@ -85,14 +85,23 @@ class Metrics(TurnObserver):
             name: with its unit at the end, such as `_seconds`.
             read: returns it at once, or one for each tuple of label values.
         """
-        self._gauges[name] = (documentation, labels, read)
+        self.watch_family(name, lambda: gauge(name, documentation, read(), labels))
+
+    def watch_family(self, name: str, read: Callable[[], Family]) -> None:
+        """The same for a metric that somebody else counts. `read` makes it, with all its samples."""
+        self._read[name] = read
+
+    def value(self, name: str) -> float | None:
+        """The sum of a watched figure now; `None` where nobody shows it."""
+        read = self._read.get(name)
+        return None if read is None else sum(sample.value for sample in read().samples)
 
     def report(self) -> Report:
         """All that this process has counted and what stands now."""
         families = families_of(self._registry.collect())
-        for name, (documentation, labels, read) in self._gauges.items():
+        for name, read in self._read.items():
             try:
-                families.append(gauge(name, documentation, read(), labels))
+                families.append(read())
             except Exception:
                 logger.exception("the metric %s could not be read", name)
         families.append(

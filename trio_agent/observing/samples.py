@@ -9,6 +9,7 @@ missing is a gap in its own series, and a sum over workers is a query.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Literal, TypeAlias, cast
 
 import msgspec
@@ -161,4 +162,48 @@ def gauge(
     )
 
 
-__all__ = ["Family", "Report", "Sample", "decoded", "encoded", "families_of", "gauge", "rendered", "together"]
+def counter(name: str, documentation: str, value: float) -> Family:
+    """A family of one figure that somebody else counts. `name` is without `_total`."""
+    return Family(name, "counter", documentation, (Sample(f"{name}_total", {}, float(value)),))
+
+
+def histogram(
+    name: str, documentation: str, bounds: Sequence[float], counts: Sequence[int], total: float
+) -> Family:
+    """A family of figures that somebody else sorts by size.
+
+    Args:
+        bounds: upper ones, in order.
+        counts: how many were up to each bound and beyond the one before; one more for those beyond them all.
+        total: the sum of all values.
+    """
+    upper = [*(str(float(bound)) for bound in bounds), "+Inf"]
+    below = list(accumulate(counts))
+    return Family(
+        name,
+        "histogram",
+        documentation,
+        (
+            *(
+                Sample(f"{name}_bucket", {"le": each}, float(count))
+                for each, count in zip(upper, below, strict=True)
+            ),
+            Sample(f"{name}_count", {}, float(below[-1])),
+            Sample(f"{name}_sum", {}, total),
+        ),
+    )
+
+
+__all__ = [
+    "Family",
+    "Report",
+    "Sample",
+    "counter",
+    "decoded",
+    "encoded",
+    "families_of",
+    "gauge",
+    "histogram",
+    "rendered",
+    "together",
+]

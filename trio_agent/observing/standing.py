@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from trio_agent.observing.metrics import Metrics
+from trio_agent.observing.samples import Family, counter, histogram
+from trio_agent.queueing.slots import WAIT_BUCKETS, SlotFigures
 from trio_agent.turn.driver import Driver
 
 
@@ -42,4 +44,21 @@ def watch_configuration(metrics: Metrics, number: Callable[[], int]) -> None:
     )
 
 
-__all__ = ["watch_configuration", "watch_turns"]
+def watch_queue(metrics: Metrics, figures: Callable[[], SlotFigures]) -> None:
+    """Show who waits to be let in, how long those waited that were, and how many were turned away."""
+    waited, refused = "trio_agent_queue_wait_seconds", "trio_agent_queue_refusals"
+
+    def waits() -> Family:
+        now = figures()
+        told = "Time that requests waited for a turn to be let in; those that did not wait are not counted."
+        return histogram(waited, told, WAIT_BUCKETS, now.waits, now.wait_seconds)
+
+    metrics.watch("trio_agent_queue_waiting", "Requests that wait to be let in.", lambda: figures().waiting)
+    metrics.watch_family(waited, waits)
+    metrics.watch_family(
+        refused,
+        lambda: counter(refused, "Requests that the server had no turn for (429).", figures().refused),
+    )
+
+
+__all__ = ["watch_configuration", "watch_queue", "watch_turns"]

@@ -218,3 +218,6 @@ class Store(TurnStore, KeptStore, AuditStore, Protocol):
 
     async def count_turns(self, outcome: str) -> int:
         """How many turns have this outcome now."""
+
+    async def size(self) -> int:
+        """Bytes that all of it takes on the disk, free ones inside included; 0 where there is no disk."""

@@ -191,6 +191,10 @@ class MemoryStore(MemoryKept, MemoryAudit):
         await self._io("list_calls")
         return [call for turn_id in dict.fromkeys(turn_ids) for call in self.calls.get(turn_id, ())]
 
+    async def size(self) -> int:
+        await self._io("size")
+        return 0
+
     async def count_turns(self, outcome: str) -> int:
         await self._io("count_turns")
         return sum(row.outcome == outcome for row in self.turns.values())

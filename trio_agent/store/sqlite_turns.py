@@ -192,6 +192,13 @@ class SqliteTurns(SqlitePart):
         found = await self._select("SELECT count(*) FROM turns WHERE outcome = ?", (outcome,))
         return int(found[0][0])
 
+    async def size(self) -> int:
+        """Bytes of the database; what its log has not brought there yet is not counted."""
+        found = await self._select(
+            "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", ()
+        )
+        return int(found[0][0])
+
     async def list_turns(
         self,
         *,
