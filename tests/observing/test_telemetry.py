@@ -8,12 +8,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from click.testing import CliRunner
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from trio_agent.cli import main
 from trio_agent.config.problems import ConfigProblem
 from trio_agent.observing import export as module
 from trio_agent.observing.export import Ended, Export
@@ -206,6 +209,26 @@ async def test_a_batch_that_cannot_be_sent_harms_no_other(caplog: pytest.LogCapt
             await export.aclose()
     assert (batches, export.lost) == ([1, 1], 1)
     assert "turns could not be made into spans" in caplog.text
+
+
+def test_serve_does_not_start_without_the_traces_that_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2, with every other problem in the same report."""
+    monkeypatch.setattr("trio_agent.cli.serve.log_to_stderr", lambda *args: None)
+    config = tmp_path / "host_config.json"
+    config.write_text('{"providers": {"replay": {"config": {"modles": []}}}}')
+    env = {
+        "TRIO_AGENT_HOME": str(tmp_path / "home"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+    }
+    ended = CliRunner().invoke(main, ["serve", "--config", str(config), "--port", "0"], env=env)
+    assert ended.exit_code == 2
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL: " in ended.stderr
+    assert "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in ended.stderr
+    assert "[telemetry_unusable]" in ended.stderr
+    assert "modles" in ended.stderr
 
 
 @pytest.mark.parametrize(
