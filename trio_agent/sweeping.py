@@ -36,7 +36,9 @@ async def sweep(
         for provider in providers():
             _tidy(provider)
         try:
-            expired(await store.expire_parks(now()))
+            if closed := await store.expire_parks(now()):
+                logger.info("%d parked turns were closed as abandoned: nobody brought their results", closed)
+                expired(closed)
             if trio.current_time() - tidied >= TIDY_SECONDS:
                 tidied = trio.current_time()
                 await store.sweep(now())

@@ -253,8 +253,11 @@ async def test_the_store_is_timed(tmp_path: Path) -> None:
     assert {each.labels["operation"]: each.value for each in errors.samples} == {"read": 0, "write": 1}
 
 
-async def test_parks_that_expire_are_counted(autojump_clock: trio.abc.Clock) -> None:
-    """The sweep that closes them says how many."""
+async def test_parks_that_expire_are_counted(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sweep that closes them says how many, in the log too."""
+    caplog.set_level("INFO", "trio_agent")
     async with open_test_agent(
         ScriptedProvider([calls("read_file")]), config={"server": {"host_tool_ttl": 10}}
     ) as agent:
@@ -263,6 +266,7 @@ async def test_parks_that_expire_are_counted(autojump_clock: trio.abc.Clock) -> 
         with trio.move_on_after(1):
             await sweep(agent.store, tuple, agent.world.now, agent.metrics.parks_expired)
         assert (await shown(client(agent))).one("trio_agent_parks_expired_total") == 1
+    assert "1 parked turns were closed as abandoned" in caplog.text
 
 
 async def test_a_reload_is_seen(autojump_clock: trio.abc.Clock) -> None:
