@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # The tests start many Pythons. Each would compile the package anew if none of them may keep the result.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check unit simulate docs generate bench interop lock clean
+.PHONY: run test check unit simulate fuzz docs generate bench interop lock clean
 
 run: $(VENV)/runtime.stamp
 	$(BIN)/trio-agent serve --config docs/examples/replay.json --port $(PORT)
@@ -18,7 +18,7 @@ run: $(VENV)/runtime.stamp
 ASYNC_RULES := --disable=ASYNC119,ASYNC124,ASYNC127,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913 \
 	--startable-in-context-manager=serve_asgi,serve,serve_on
 
-test: check unit simulate docs
+test: check unit simulate fuzz docs
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -35,6 +35,12 @@ unit: $(VENV)/dev.stamp
 SEEDS ?= 0-499
 simulate: $(VENV)/dev.stamp
 	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS)
+
+# What no client should send, sent to a server for a while (docs/security.md). FUZZ_SEED repeats a run.
+FUZZ_SECONDS ?= 40
+FUZZ_SEED ?=
+fuzz: $(VENV)/dev.stamp
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
 
 # The manual as a site, in build/site/index.html. Whatever is doubtful about a page ends it.
 docs: $(VENV)/dev.stamp
