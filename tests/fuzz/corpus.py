@@ -153,8 +153,18 @@ def _responses(dice: Random, model: str, said: str) -> dict[str, Any]:
     )
 
 
-def _some(dice: Random, **fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if dice.random() < 0.25}
+def conversation_for(dice: Random) -> dict[str, Any]:
+    """A body that makes a conversation, changes it or adds to it."""
+    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]}
+    call = {"type": "function_call", "call_id": "@call@", "name": "read_file", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "@call@", "output": "42"}
+    items: list[dict[str, Any]] = dice.choice([[], [said], [said, call, output], [{"id": "@msg@", **said}]])
+    return _some(dice, most=True, items=items, metadata={"a": "b", "c": ""})
+
+
+def _some(dice: Random, *, most: bool = False, **fields: Any) -> dict[str, Any]:
+    """A quarter of the fields, or three quarters of them."""
+    return {name: value for name, value in fields.items() if (dice.random() < 0.25) is not most}
 
 
 # --- drawn from the structs -------------------------------------------------------------------------------

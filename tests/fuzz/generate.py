@@ -6,7 +6,7 @@ import json
 from random import Random
 from typing import Any, Final
 
-from fuzz.corpus import TURNS, body_for
+from fuzz.corpus import TURNS, body_for, conversation_for
 from fuzz.mutate import ODD, changed
 from fuzz.steps import KEY, Case, Frame, Http, Leaving, Raw, Step, WebSocket
 
@@ -24,6 +24,7 @@ PATHS: Final = (
     "/v1/conversations/@conv@/items/@msg@", "/v1/responses/%2e%2e/cancel", "/", "//", "/v1//models",
     "/v1/%ff",
 )  # fmt: skip
+CONVERSATIONS: Final = ("/v1/conversations", "/v1/conversations/@conv@", "/v1/conversations/@conv@/items")
 METHODS: Final = (
     "GET", "GET", "GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH", "TRACE", "get", "FOO",
 )  # fmt: skip
@@ -65,7 +66,7 @@ def case_of(seed: int, number: int) -> Case:
 def _whole(dice: Random) -> Http:
     """A request that is all right, and makes something."""
     path = dice.choice(["/v1/responses", "/v1/conversations", *TURNS])
-    body: Any = {"items": [], "metadata": {"a": "b"}} if path == "/v1/conversations" else body_for(dice, path)
+    body: Any = conversation_for(dice) if path == "/v1/conversations" else body_for(dice, path)
     if path == "/v1/responses":
         body["store"] = True
     headers = (("x-client-session-id", "s1"),) if dice.random() < 0.5 else ()
@@ -77,15 +78,14 @@ def _http(dice: Random) -> Http:
     headers = tuple(dice.sample(HEADERS, k=dice.choice([0, 0, 0, 1, 2, 4])))
     chunks = dice.choice([None] * 6 + [1, 7, 1000])
     roll = dice.random()
-    if roll < 0.65:
+    if roll < 0.55:
         path = dice.choice(TURNS)
         return Http("POST", path, changed(dice, body_for(dice, path)), headers, chunks, ending)
+    if roll < 0.7:
+        path = dice.choice(CONVERSATIONS)
+        return Http("POST", path, changed(dice, conversation_for(dice)), headers, chunks, ending)
     path = dice.choice(PATHS)
     method = "POST" if path.endswith("/cancel") and dice.random() < 0.7 else dice.choice(METHODS)
-    if "conversations" in path and dice.random() < 0.5:
-        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]}
-        body = changed(dice, {"items": [item, {"id": "@msg@", **item}], "metadata": {"a": "b"}})
-        return Http("POST", path, body, headers, chunks, ending)
     body = b"" if dice.random() < 0.7 else changed(dice, dice.choice(ODD))
     return Http(method, path, body, headers, chunks, ending)
 

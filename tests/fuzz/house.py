@@ -31,7 +31,7 @@ CONFIG: Final[dict[str, Any]] = {
         "shutdown_grace": 2.0,
         "max_request_bytes": 300_000,
         "max_history_bytes": 200_000,
-        "max_concurrent_turns": 12,
+        "max_concurrent_turns": 24,
         "max_queued_turns": 8,
         "cors_origins": ["https://app.example"],
         "trusted_proxies": ["127.0.0.0/8"],

@@ -55,7 +55,9 @@ def _mutated(dice: Random, body: Any) -> Any:
     places = _places(body)
     if not places or dice.random() < 0.02:
         return deepcopy(dice.choice(ODD))
-    holder, key = dice.choice(places)
+    # Most values lie deep inside; what stands at the top decides more.
+    top = [place for place in places if place[0] is body]
+    holder, key = dice.choice(top if dice.random() < 0.4 else places)
     other_holder, other_key = dice.choice(places)
     match dice.randrange(9):
         case 0 | 1 | 2:

@@ -13,7 +13,7 @@ from fuzz.house import House, house
 from fuzz.oracles import findings
 from fuzz.steps import Case, Http
 
-WORKERS = 12
+WORKERS = 16
 PROBE_S = 0.05
 PROBE_LIMIT_S = 5.0
 
@@ -48,7 +48,7 @@ async def run(
             if case is None:
                 return
             recent.append(case)
-            del recent[: -WORKERS * 2]
+            del recent[:-WORKERS]
             played = await play(case, server.port)
             report.note(played.replies)
             report.wrong += [([case], finding) for finding in findings(played)]
