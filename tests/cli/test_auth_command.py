@@ -8,14 +8,16 @@ import pty
 import pwd
 import sqlite3
 import subprocess
-import sys
+import threading
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from click.testing import CliRunner, Result
+from support.serving import command, environment, run_command, serving
 
 from trio_agent.cli import main
 from trio_agent.providers.key_names import KEY_USES
@@ -332,26 +334,88 @@ def test_a_store_that_takes_no_entry_keeps_nobody_from_his_keys(run: Any, home: 
     assert database.read_bytes() == before
 
 
-@pytest.mark.slow
-def test_on_a_terminal_the_key_is_asked_for_and_not_shown(home: Path) -> None:
-    """What the terminal shows is the question; what is typed does not appear."""
+def on_terminal(home: Path, *words: str, asked: bytes, typed: str) -> tuple[int, bytes]:
+    """Run `trio-agent auth …` on a terminal and type what it asks for; its exit code, and what was shown."""
     master, slave = pty.openpty()
-    env = {**os.environ, "TRIO_AGENT_HOME": str(home)}
     with subprocess.Popen(
-        [sys.executable, "-m", "trio_agent", "auth", "set", "OPENAI_API_KEY"],
-        stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True,
+        command("auth", *words),
+        stdin=slave, stdout=slave, stderr=slave, env=environment(home), start_new_session=True,
     ) as process:  # fmt: skip
         os.close(slave)
         shown = b""
-        while b"not shown" not in shown:
+        while asked not in shown:
             shown += os.read(master, 1000)
-        os.write(master, f"{SECRET}\n".encode())
+        os.write(master, f"{typed}\n".encode())
         try:
             while piece := os.read(master, 1000):
                 shown += piece
         except OSError:  # the other side is closed
             pass
-        assert process.wait() == 0, shown
+        code = process.wait()
     os.close(master)
+    return code, shown
+
+
+@pytest.mark.slow
+def test_on_a_terminal_the_key_is_asked_for_and_not_shown(home: Path) -> None:
+    """What the terminal shows is the question; what is typed does not appear."""
+    code, shown = on_terminal(home, "set", "OPENAI_API_KEY", asked=b"not shown", typed=SECRET)
+    assert code == 0, shown
     assert SECRET.encode() not in shown
     assert stored(home) == {"OPENAI_API_KEY": SECRET}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("typed", "code"), [("n", 1), ("y", 0)])
+def test_on_a_terminal_clearing_asks(run: Any, home: Path, typed: str, code: int) -> None:
+    """Whoever says no keeps the keys."""
+    run("set", "XAI_API_KEY", given=SECRET)
+    assert on_terminal(home, "clear", asked=b"[y/N]", typed=typed)[0] == code
+    assert (home / "credentials.json").exists() == bool(code)
+
+
+class Keyed(BaseHTTPRequestHandler):
+    """An upstream that lists its models to anybody, and answers to one key alone."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.say(200, {"object": "list", "data": [{"id": "m", "object": "model"}]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        if self.headers["authorization"] != f"Bearer {SECRET}":
+            self.say(401, {"error": {"message": "wrong key"}})
+            return
+        choice = {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
+        self.say(200, {"id": "c", "object": "chat.completion", "choices": [choice]})
+
+    def say(self, status: int, value: Any) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.mark.slow
+def test_a_server_that_runs_takes_a_new_key_with_a_reload(run: Any, home: Path, tmp_path: Path) -> None:
+    """What `auth set` says: before the reload the old key is used, after it the new one."""
+    upstream = ThreadingHTTPServer(("127.0.0.1", 0), Keyed)
+    thread = threading.Thread(target=upstream.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    settings = {"base_url": f"http://127.0.0.1:{upstream.server_address[1]}/v1", "max_retries": 0}
+    try:
+        run("set", "groq", given="gsk-the-older-one-0816")
+        with serving(tmp_path, {"providers": {"groq": {"config": settings}}}) as served:
+            assert served.say(model="m").status_code == 502
+            assert "trio-agent serve reload" in run("set", "groq", given=SECRET).stderr
+            assert served.say(model="m").status_code == 502
+            assert run_command("serve", "reload", home=home).returncode == 0
+            assert served.say(model="m").status_code == 200
+    finally:
+        upstream.shutdown()
+        thread.join()
+        upstream.server_close()
