@@ -339,6 +339,21 @@ def test_a_check_that_fails_itself_is_a_finding(
     assert "RuntimeError" in words
 
 
+def test_a_disk_that_hangs_is_told(doctor: Doctor) -> None:
+    """A file that never answers, as on a network that is gone, does not hold the doctor up for ever."""
+    path = doctor.home.parent / "hangs.json"
+    os.mkfifo(path)
+    result = CliRunner().invoke(
+        main,
+        ["doctor", "--json", "--config", str(path), "--timeout", "0.2"],
+        env={**CLEAN, "TRIO_AGENT_HOME": str(doctor.home)},
+    )
+    os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))  # lets go of the thread that reads it
+    (found,) = json.loads(result.stdout)["findings"]
+    assert result.exit_code == 1
+    assert "within 0.2 s" in found["found"]
+
+
 def test_a_large_database_is_not_read_for_ever(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of its pages is given up in time, and said to be."""
     make_store(doctor.home / "store.sqlite3")

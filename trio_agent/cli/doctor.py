@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from trio_agent.cli.terminal import one_line
 from trio_agent.cli.waiting import waiting
 from trio_agent.world import RealWorld
 
-from .doctoring.finding import Finding
+from .doctoring.finding import Finding, problem
 
 _WORDS: Final = {"ok": "ok", "warning": "WARNING", "problem": "PROBLEM", "skipped": "skipped"}
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red", "skipped": None}
@@ -95,7 +96,8 @@ async def _examine(
     from .doctoring.examine import examine  # it imports nearly all there is
     from .doctoring.premises import find_premises
 
-    premises, findings = find_premises(
+    look = partial(
+        find_premises,
         os.environ,
         config_path=config_path,
         bind=bind,
@@ -105,6 +107,11 @@ async def _examine(
         now=RealWorld().now(),
     )
     async with waiting(line, "looking at providers, store and machine"):
+        with trio.move_on_after(limit) as looking:
+            premises, findings = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+        if looking.cancelled_caught:
+            found = f"neither it nor the configuration could be read within {limit:g} s"
+            return [problem("home", found, "look at the disk that they are on")]
         return [*findings, *await examine(premises, _known_variables())]
 
 
