@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 MODELS = ("good", "refuses", "breaks", "errs", "garbles", "cuts", "redirects", "huge")
@@ -49,7 +49,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        content = self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/v1/traces":
+            cast("TellingUpstream", self.server).traces.append(content)
+            self._json(200, b"")
+            return
+        body = json.loads(content)
         model, told = body["model"], self._told()
         match model:
             case "refuses":
@@ -112,15 +117,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
+class TellingUpstream(ThreadingHTTPServer):
+    """The server. It is a collector of traces as well: `traces` are the bodies that came."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.port = int(self.server_address[1])
+        self.traces: list[bytes] = []
+
+
 @contextmanager
-def telling_upstream() -> Iterator[int]:
-    """The server's port, while the block runs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+def telling_upstream() -> Iterator[TellingUpstream]:
+    """The server, while the block runs."""
+    server = TellingUpstream()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield server.server_address[1]
+        yield server
     finally:
         server.shutdown()
         thread.join()

@@ -29,6 +29,7 @@ SECRETS = {
     "a URL's key": "url-uR4+url/Sk7dEy==Ml1tCv3gOf5",
     "a header's token": "tok-hD5+head/Vx8fQa==Iw2jLn4zKu6",
     "a written key": "wr-cN6+conf/Be9gTs==Rp3yHm5xDo7",
+    "the collector's key": "col-tB9+otel/Fq1oMx==Sa8wKd5rEi6",
     "the server's key": "srv-sK7+serv/Ck0hUf==Qj4wGz6vAi8",
 }
 """Printable, and with characters that look different in URLs and in base64."""
@@ -37,6 +38,7 @@ ENVIRONMENT = {
     "OPENAI_API_KEY": SECRETS["a variable's key"],
     "LAB_KEY": SECRETS["a referenced key"],
     "LAB_TOKEN": SECRETS["a header's token"],
+    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20" + quote(SECRETS["the collector's key"], safe=""),
 }
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
@@ -196,8 +198,9 @@ def commands_beside_a_server(uses: Uses, served: Served) -> None:
 @pytest.mark.slow
 def test_keys_are_nowhere_that_they_need_not_be(tmp_path: Path) -> None:
     """Kept, served with, told by an upstream in its errors, crashed with: they leave no trace elsewhere."""
-    with telling_upstream() as port:
-        uses = Uses(tmp_path, port)
+    with telling_upstream() as upstream:
+        uses = Uses(tmp_path, upstream.port)
+        traced = {**ENVIRONMENT, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{upstream.port}"}
         key = SECRETS["the server's key"]
         write_config(tmp_path, uses.config)
         commands(uses)
@@ -210,7 +213,7 @@ def test_keys_are_nowhere_that_they_need_not_be(tmp_path: Path) -> None:
             served.signal(signal.SIGKILL)
             served.end()
         flag = ("--api-key", key, *words)
-        with serving(tmp_path, uses.config, *flag, key=None, **ENVIRONMENT) as served:
+        with serving(tmp_path, uses.config, *flag, key=None, **traced) as served:
             served.client.headers["authorization"] = f"Bearer {key}"
             commands_beside_a_server(uses, served)
             uses.look_at_processes(served.process.pid)
@@ -227,6 +230,9 @@ def test_keys_are_nowhere_that_they_need_not_be(tmp_path: Path) -> None:
             shown = run_command("replay", "--show", str(each), home=uses.home)
             uses.found += betrayals_in_recording(SECRETS, shown.stdout + shown.stderr)
         uses.look_at_files()
+    assert upstream.traces
+    for body in upstream.traces:
+        uses.search("traces", body)
     assert recorded
     assert {200, 400, 401, 502} <= set(uses.outcomes)
     assert uses.found == [], f"{len(uses.found)} traces, such as\n" + "\n".join(uses.found[:12])
