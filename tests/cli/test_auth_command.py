@@ -108,6 +108,7 @@ def test_a_provider_stands_for_its_first_variable(
         ["chat-completions"],
         ["replay"],
         ["opanai"],
+        ["AKIAIOSFODNN7EXAMPLE"],
         ["house"],
         ["TRIO_AGENT_API_KEY"],
         ["ours"],

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., None])
 
-_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
+_VARIABLE: Final = re.compile(r"(?=.*(?:_|KEY|TOKEN|SECRET))[A-Z_][A-Z0-9_]{0,63}")
+"""Some vendors' keys are capitals and digits as well, but none has such a word in it."""
 _AFTER_A_CHANGE: Final = "A server that runs already takes it up with: trio-agent serve reload"
 
 _EXAMPLES: Final = """\b
@@ -78,8 +79,9 @@ def set_(name: tuple[str, ...], config_path: Path | None) -> None:
     or its id in the configuration. Then the first variable of that module is meant.
     """
     variable = _variable_of(name, config_path)
-    secret = read_secret(variable)
     file = CredentialFile(ensure_home(resolve_home(os.environ)))
+    file.read()  # nobody should type a key for a file that cannot be used
+    secret = read_secret(variable)
     replaced = False
 
     def edit(secrets: dict[str, str]) -> None:
