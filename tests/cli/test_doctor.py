@@ -32,7 +32,7 @@ NOWHERE = "http://127.0.0.1:1/v1"
 CLEAN: dict[str, str | None] = {
     **{name: None for use in KEY_USES.values() for name in use.variables},
     **dict.fromkeys(machine_checks._PROXIES),
-    **{name: None for name in os.environ if name.startswith("TRIO_AGENT_")},
+    **{name: None for name in os.environ if name.startswith(("TRIO_AGENT_", "OTEL_"))},
 }
 
 
@@ -252,10 +252,17 @@ ENVIRONMENTS: list[tuple[dict[str, str], str, str, str]] = [
     ({"HTTPS_PROXY": "http://proxy:1"}, "environment", "warning", "no proxy"),
     ({"TRIO_AGENT_CONFG": "x"}, "environment", "warning", "TRIO_AGENT_CONFIG"),
     ({"SSL_CERT_FILE": "/nowhere.pem"}, "environment", "problem", "SSL_CERT_FILE"),
+    ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:k@127.0.0.1:1"}, "traces", "warning", "at 127.0.0.1:1 "),
+    ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:x"}, "traces", "warning", "no URL"),
+    (
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        "traces", "problem", "http/protobuf",
+    ),
+    ({"TRIO_AGENT_WORKSPACE": "../x"}, "store", "problem", "workspace"),
     ({"TRIO_AGENT_BIND": "0.0.0.0"}, "key", "problem", "no key"),
     ({"TRIO_AGENT_BIND": "0.0.0.0", "TRIO_AGENT_API_KEY": "changeme"}, "key", "problem", "placeholder"),
     ({"TRIO_AGENT_BIND": "192.0.2.7", "TRIO_AGENT_API_KEY": SECRET}, "port", "problem", "192.0.2.7"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("env", "check", "status", "says"), ENVIRONMENTS, ids=lambda each: None)
@@ -266,6 +273,14 @@ def test_odd_variables_are_told(
     found = doctor.worst(check, **env)
     assert found[0] == status, found
     assert says in found[1], found
+
+
+def test_a_workspace_and_a_database_of_the_configuration_are_one_too_many(doctor: Doctor) -> None:
+    """A server would refuse to choose."""
+    config = {**REPLAY, "store": {"url": f"sqlite://{doctor.home}/other.db"}}
+    found = doctor.worst("store", config, TRIO_AGENT_WORKSPACE="team")
+    assert found[0] == "problem"
+    assert "store.url" in found[1] or "workspace" in found[1]
 
 
 def test_a_variable_that_leads_to_this_very_server_is_told(doctor: Doctor) -> None:

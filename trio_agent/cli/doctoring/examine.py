@@ -16,6 +16,7 @@ from .premises import Premises
 from .provider_checks import check_providers
 from .server_checks import check_port, check_server
 from .store_checks import check_store
+from .trace_checks import check_traces
 
 Check: TypeAlias = Callable[[Premises], Awaitable[list[Finding]]]
 
@@ -34,6 +35,7 @@ async def examine(premises: Premises, known: Collection[str]) -> list[Finding]:
         "home": _in_thread(check_home),
         "disk": _in_thread(check_room),
         "store": check_store,
+        "traces": check_traces,
         "server": check_server,
         "port": check_port,
         "key": _in_thread(check_address),

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx
 import trio
@@ -21,6 +20,7 @@ from trio_agent.providers.registry import MountedProvider, ProviderSpec, boot_pr
 from .finding import Finding, ok, problem, skipped, warning
 from .home_checks import credentials_of
 from .premises import Premises
+from .reach import place_of, why_unreachable
 
 SLOW: Final = 5.0
 """Seconds after which a listing is slow."""
@@ -119,22 +119,13 @@ async def _check_one(name: str, spec: ProviderSpec, credentials: Credentials, li
 
 async def _connect(check: str, mounted: MountedProvider, base_url: str, limit: float) -> Finding:
     """Where the models are configured nobody asks the server for them: learn at least whether it is there."""
-    url = urlsplit(base_url)
-    port = url.port or (443 if url.scheme == "https" else 80)
     count = f"{_models(mounted)}, named in the configuration"
     began = trio.current_time()
-    why = f"no answer within {limit:g} s"
-    with trio.move_on_after(limit):
-        try:
-            stream = await trio.open_tcp_stream(url.hostname or "", port)
-        except OSError as error:
-            why = error.strerror or "no address can be reached"
-        else:
-            await trio.aclose_forcefully(stream)
-            took = round(trio.current_time() - began, 3)
-            return ok(check, f"{count}; its server can be reached, the key was not tried", seconds=took)
-    remedy = f"is the server running at {url.hostname}:{port}? Check base_url and the network"
-    return problem(check, f"{count}; its server cannot be reached: {why}", remedy)
+    if why := await why_unreachable(base_url, limit):
+        remedy = f"is the server running at {place_of(base_url)}? Check base_url and the network"
+        return problem(check, f"{count}; its server cannot be reached: {why}", remedy)
+    took = round(trio.current_time() - began, 3)
+    return ok(check, f"{count}; its server can be reached, the key was not tried", seconds=took)
 
 
 def _models(mounted: MountedProvider) -> str:

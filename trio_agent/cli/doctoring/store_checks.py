@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import trio
 
-from trio_agent.config.home import database_path
+from trio_agent.cli.database import find_database
 from trio_agent.config.problems import ConfigError
 from trio_agent.private_files import is_locked
 from trio_agent.store.contract import StoreError
@@ -46,11 +46,12 @@ async def check_store(premises: Premises) -> list[Finding]:
 
 
 def _database(premises: Premises) -> Path | None:
-    if premises.draft is not None and premises.draft.lacks("store"):
+    draft = premises.draft
+    if draft is not None and (draft.config is None or draft.lacks("store")):
         return None
-    if premises.config is not None and premises.config.store.path is not None:
-        return premises.config.store.path
-    return None if premises.home is None else database_path(premises.home, premises.workspace)
+    if premises.home is None and (draft is None or draft.config is None or draft.config.store.path is None):
+        return None
+    return find_database(None if draft is None else premises.config_path, premises.workspace)
 
 
 def _check_folder(path: Path) -> Finding:
