@@ -80,5 +80,5 @@ def test_the_manuals_report_is_what_is_printed() -> None:
     source = {"providers": {"openai": {"confg": {}}}, "preflight_timeout": 3}
     with pytest.raises(ConfigError) as caught:
         parse_config(json.dumps(source), {})
-    (sample,) = re.findall(r"```text\n(.*?)\n```", PAGE, re.DOTALL)
+    (sample,) = re.findall(r"```text\n(providers\.openai\.confg.*?)\n```", PAGE, re.DOTALL)
     assert str(caught.value) == sample
