@@ -14,8 +14,8 @@ import trio
 
 from trio_agent.cli.common import config_option, workspace_option
 from trio_agent.cli.progress import Progress, progress
-from trio_agent.cli.terminal import one_line
 from trio_agent.cli.waiting import waiting
+from trio_agent.observing.formats import one_line
 from trio_agent.world import RealWorld
 
 from .doctoring.finding import Finding, problem
@@ -134,9 +134,9 @@ def _lines(findings: list[Finding]) -> Iterator[str]:
     for each in findings:
         status = click.style(_WORDS[each.status].ljust(7), fg=_COLOURS[each.status])
         took = "" if each.seconds is None else f" ({each.seconds:.2f} s)"
-        yield f"{status}  {each.check.ljust(width)}  {one_line(each.found, None)}{took}"
+        yield f"{status}  {each.check.ljust(width)}  {one_line(each.found)}{took}"
         if each.remedy:
-            yield f"{'':7}  {'':{width}}  {one_line(each.remedy, None)}"
+            yield f"{'':7}  {'':{width}}  {one_line(each.remedy)}"
 
 
 def _summary(findings: list[Finding]) -> str:

@@ -13,7 +13,8 @@ import trio
 
 from trio_agent.cli.common import config_option, log_to_stderr, read_draft
 from trio_agent.cli.progress import Progress, progress
-from trio_agent.cli.terminal import columns_of, in_columns
+from trio_agent.cli.terminal import columns_of
+from trio_agent.cli.text_width import aligned, clipped
 from trio_agent.cli.waiting import waiting
 from trio_agent.config.load import Draft
 
@@ -43,7 +44,9 @@ def models(action: str | None, config_path: Path | None, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(entries), indent=2).decode())
         return
     rows = [_HEAD, *(_row(each) for each in entries)]
-    click.echo(in_columns(rows, columns_of(sys.stdout)))
+    columns = columns_of(sys.stdout)
+    for shown in aligned(rows):
+        click.echo(shown if columns is None else clipped(shown, columns))
 
 
 async def _entries(config: Draft, line: Progress) -> list[dict[str, Any]]:

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, TextIO
 
-from trio_agent.cli.terminal import columns_of, is_live, one_line
+from trio_agent.cli.terminal import columns_of, is_live
+from trio_agent.cli.text_width import clipped
+from trio_agent.observing.formats import one_line
 
 _ERASE: Final = "\r\x1b[K"
 
@@ -34,10 +36,10 @@ class Progress:
         """Show this in the place of what was shown; it is cut to the width of the terminal."""
         if not self._live:
             return
-        columns = columns_of(self._stream)
+        columns = columns_of(self._stream) or 0
+        self._shown = True  # first, for Ctrl-C may come right after the write
         # A full last column would wrap on some terminals, and the line could not be erased any more.
-        self._write(_ERASE + one_line(text, None if columns is None else columns - 1))
-        self._shown = True
+        self._write(_ERASE + clipped(one_line(text), columns - 1))
 
     def clear(self) -> None:
         """Erase what is shown."""

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from trio_agent.cli.common import read_draft
-from trio_agent.cli.terminal import in_columns
+from trio_agent.cli.text_width import aligned
 from trio_agent.recording.codec import RecordingError, load
 from trio_agent.replay.fork import Forked, ForkError, ForkPlan, Listener, fork
 from trio_agent.replay.fork_border import Border
@@ -153,7 +153,7 @@ def _tabulate(done: Sequence[Forked]) -> None:
     for number, each in enumerate(done, 1):
         end = "stopped" if each.stopped is not None else _end(each.ending)
         rows.append((str(number), end, _names(each.ending), _used(each.ending), f"{each.seconds:.2f}"))
-    click.echo(in_columns(rows), err=True)
+    click.echo("\n".join(aligned(rows)), err=True)
 
 
 def _row(forked: Forked) -> dict[str, Any]:
