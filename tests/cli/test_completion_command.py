@@ -14,6 +14,8 @@ from click.testing import CliRunner
 from trio_agent.cli import COMMANDS, main
 from trio_agent.cli.completion import SHELLS, VARIABLE
 
+ROOT = Path(__file__).parents[2]
+
 
 def words(*typed: str) -> list[str]:
     """What the shell is told may follow; the last word is the one being typed."""
@@ -29,10 +31,22 @@ def words(*typed: str) -> list[str]:
 
 def test_commands_are_completed_without_importing_one() -> None:
     """Names come from the list; only the command that is already typed is looked into."""
-    before = {name for name in sys.modules if name.startswith("trio_agent.cli.")}
-    assert words("") == list(COMMANDS)
+    source = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        "from trio_agent.cli import main; main(prog_name='trio-agent')"
+    )
+    env = {**os.environ, VARIABLE: "bash_complete", "COMP_WORDS": "trio-agent ", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        env={**env, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [f"plain,{name}" for name in COMMANDS]
+    assert {f"trio_agent.cli.{name}" for name in COMMANDS}.isdisjoint(done.stderr.split())
     assert words("co") == ["config", "completion"]
-    assert {name for name in sys.modules if name.startswith("trio_agent.cli.")} == before
 
 
 @pytest.mark.parametrize(
@@ -40,6 +54,9 @@ def test_commands_are_completed_without_importing_one() -> None:
     [
         (("--v",), ["--version"]),
         (("config", "c"), ["check"]),
+        (("serve", "st"), ["status", "stop"]),
+        (("serve", "stop", "--f"), ["--force"]),
+        (("turns", "s"), ["show"]),
         (("machine", "--format", "m"), ["mermaid"]),
         (("serve", "--log-level", ""), ["debug", "info", "warning", "error"]),
         (("completion", "z"), ["zsh"]),
