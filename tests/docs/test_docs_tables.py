@@ -157,6 +157,8 @@ def test_every_room_is_on_the_map() -> None:
     page = prose_of(DOCS / "architecture.md")
     rooms = [path.parent.name for path in (ROOT / "trio_agent").glob("*/__init__.py")]
     assert [room for room in rooms if f"{room}/`" not in page] == []
+    modules = [path.name for path in (ROOT / "trio_agent").glob("*.py") if not path.name.startswith("__")]
+    assert [name for name in modules if f"{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

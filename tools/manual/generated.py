@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,16 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 DOCS: Final = ROOT / "docs"
 REFERENCE: Final = DOCS / "reference"
 
+
+def layers() -> str:
+    """The rooms that `lint-imports` knows, those that import before those that are imported."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    lines = next(each["layers"] for each in settings["contracts"] if each["id"] == "layers")
+    return "```text\n" + "\n".join(line.replace(" | ", ", ") for line in lines) + "\n```"
+
+
 PARTS: Final[Mapping[Path, Mapping[str, Callable[[], str]]]] = {
+    DOCS / "architecture.md": {"layers": layers},
     DOCS / "machine.md": {"table": diagram.as_table},
     REFERENCE / "index.md": {"commands": commands.listed, "variables": commands.variables},
 }
