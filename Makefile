@@ -49,7 +49,7 @@ docs: $(VENV)/dev.stamp
 	PYTHONPATH=tools $(BIN)/python -m manual.site build/site
 
 # The parts of the manual that are made from the program: the pages on commands, the machine's table and drawing,
-# the first columns of the tables of keys and error codes.
+# the layers of imports, the first columns of the tables of keys and error codes.
 generate: $(VENV)/dev.stamp
 	PYTHONPATH=.:tools $(BIN)/python -m manual
 

@@ -152,6 +152,13 @@ def test_every_table_of_the_database_is_explained() -> None:
     assert sorted(first_words(table(DOCS / "store.md", "table"))) == sorted(made)
 
 
+def test_exit_codes_and_outputs_are_explained() -> None:
+    """The page on commands says what all have in common: four exit codes, two outputs, JSON, completion."""
+    page = DOCS / "reference" / "index.md"
+    assert [code for code, _ in table(page, "code", "means")] == ["0", "1", "2", "130"]
+    assert {"exit-codes", "output", "output-for-programs", "completion", "variables"} <= anchors_of(page)
+
+
 def test_every_room_is_on_the_map() -> None:
     """The page on architecture names every folder and module of the package."""
     page = prose_of(DOCS / "architecture.md")
