@@ -76,16 +76,21 @@ def answers(state: ServerState, key: str | None) -> int:
 
 
 def test_a_server_starts_again_in_the_background(tmp_path: Path, home: Path, restart: Restart) -> None:
-    """The same options, port, folder and key, in a session of its own; the key is on no command line; a bad
-    configuration ends nothing; what was killed is started too."""
+    """The same options, port, folder and key, in a session of its own; the key is on no command line; no bad
+    configuration and no full disk ends anything; what was killed is started too."""
     with serving(tmp_path, REPLAY, "--record", str(tmp_path / "turns"), "--workspace", "a") as first:
         write_config(tmp_path, {"providers": {"replay": {"config": {"modles": []}}, "openai": {}}})
         refused = restart()
         assert refused.returncode == 2
         assert b"providers.replay.config.modles: " in refused.stderr
         assert b"OPENAI_API_KEY" in refused.stderr
-        assert first.say().status_code == 200, "it goes on"
         write_config(tmp_path, REPLAY)
+        (home / "state" / "restart.json.new").mkdir()  # stands for a disk on which nothing can be written
+        full = restart()
+        assert full.returncode == 1
+        assert b"restart.json.new cannot be used" in full.stderr
+        assert first.say().status_code == 200, "it goes on"
+        (home / "state" / "restart.json.new").rmdir()
 
         done = restart(TRIO_AGENT_PORT="1", TRIO_AGENT_RECORD="/nowhere", TRIO_AGENT_API_KEY="another")
         assert (done.returncode, done.stdout) == (0, b""), done.stderr
@@ -108,6 +113,9 @@ def test_a_server_starts_again_in_the_background(tmp_path: Path, home: Path, res
         assert stat.S_IMODE(log_path(home).stat().st_mode) == 0o600
         assert "trio-agent serves" in log_path(home).read_text()
         assert KEY not in log_path(home).read_text() + done.stderr.decode()
+        assert {path.name for path in (home / "state").iterdir()} == {
+            "serve.json", "serve.lock", "serve.log", "restart.lock",
+        }  # fmt: skip
 
         os.kill(state.pid, signal.SIGKILL)
         until(lambda: not isinstance(look(home), Held))

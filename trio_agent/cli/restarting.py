@@ -17,7 +17,7 @@ from trio_agent.cli.own_command import launcher
 from trio_agent.cli.probe import ask
 from trio_agent.cli.signalling import POLL_INTERVAL, NotEndedError, Say, end_server
 from trio_agent.private_files import FileLock
-from trio_agent.server.claim import Claim, ClaimError, Held, address, look, state_path, take_claim_now
+from trio_agent.server.claim import ClaimError, Held, address, look, state_path, take_claim_now
 from trio_agent.server.options import ServeOptions
 from trio_agent.server.state_file import ServerState, write_state
 
@@ -73,14 +73,26 @@ async def restart_server(home: Path, *, within: float | None, env: Mapping[str, 
         env = environment_of(options, home, env)
         say("trying the configuration")
         await _try(options, home, folder, env)
-        ended = await _end(home, state, within, say)
-        with _claimed(home) as claim:
-            # If the new one cannot start, the next restart still knows what to start.
-            await trio.to_thread.run_sync(write_state, state_path(claim.home), state)
+        with _put_by(home, state) as copy:
+            ended = await _end(home, state, within, say)
+            with _claimed(home):
+                # If the new one cannot start, the next restart still knows what to start.
+                copy.replace(state_path(home))
         started = start_detached(launcher(), options, home=home, folder=folder, env=env)
         say(f"waiting for process {started.pid} to answer")
         url = await _answering(home, started, START_TIMEOUT if within is None else within)
         return Restarted(started.pid, url, ended)
+
+
+@contextmanager
+def _put_by(home: Path, state: ServerState) -> Iterator[Path]:
+    """A copy of what is to be started, written while it still runs: a full disk must not show afterwards."""
+    copy = home / "state" / "restart.json"
+    try:
+        write_state(copy, state)
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def _folder(state: ServerState, home: Path) -> Path:
@@ -140,13 +152,13 @@ async def _end(home: Path, state: ServerState, within: float | None, say: Say) -
 
 
 @contextmanager
-def _claimed(home: Path) -> Iterator[Claim]:
+def _claimed(home: Path) -> Iterator[None]:
     try:
         claim = take_claim_now(home)
     except ClaimError as error:
         raise click.ClickException(f"{error.problem.message}: nothing was started") from None
     try:
-        yield claim
+        yield
     finally:
         claim.release()
 

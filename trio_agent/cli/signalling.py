@@ -135,8 +135,8 @@ async def ask_to_reload(home: Path, *, within: float) -> Reloaded | None:
     if isinstance(asked, Unclaimed):
         return None
     raise click.ClickException(
-        f"the server did not say within {within:g} s how it went: look into its log, and ask "
-        "`trio-agent serve status`"
+        f"the server did not say within {within:g} s how it went: look into its log; the disk of "
+        f"{state_path(home)} may be full"
     )
 
 
