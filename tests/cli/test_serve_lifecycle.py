@@ -92,7 +92,9 @@ def test_a_server_from_outside(tmp_path: Path, home: Path, serve: Serve) -> None
         shown = serve("status")
         assert shown.exit_code == 1
         assert f"process {server.process.pid}, runs on {server.url}" in shown.stdout
-        assert serve("reload").exit_code == 1
+        assert "serve reload` writes it anew" in shown.stdout
+        assert serve("reload").exit_code == 0
+        assert serve("status").exit_code == 0
 
         stopped = serve("stop", "--timeout", "20")
         assert (stopped.exit_code, stopped.stdout) == (0, "")
@@ -210,7 +212,7 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def claim(home: Path) -> Iterator[Claim]:
     home.mkdir()
     claim = take_claim_now(home)
-    write_state(state_path(home), state(os.getpid()))
+    trio.run(claim.announce, state(os.getpid()))
     yield claim
     claim.release()
 
@@ -271,7 +273,6 @@ async def test_a_reload_that_nobody_answers(
         nursery.start_soon(ends_after, claim, 1.0)
         with pytest.raises(click.ClickException, match="ended before"):
             await ask_to_reload(home, within=10)
-    state_path(home).unlink()
     assert await ask_to_reload(home, within=10) is None
 
 

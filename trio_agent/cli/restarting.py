@@ -106,7 +106,9 @@ def _known(home: Path) -> ServerState:
     state = found.state if isinstance(found, Held) else found.left
     if state is None and isinstance(found, Held):
         why = found.trouble or (
-            f"its state file ({state_path(home)}) is gone" if found.url else "it is starting, or ending"
+            f"its state file ({state_path(home)}) is gone; `trio-agent serve reload` writes it anew"
+            if found.url
+            else "it is starting, or ending"
         )
         raise click.ClickException(f"what the server was started with is not known: {why}")
     if state is None:

@@ -16,7 +16,7 @@ Status: TypeAlias = Literal[
     "running", "draining", "starting", "not_answering", "no_state", "stale", "not_running"
 ]
 
-_TERSE: Final = "stop it with `trio-agent serve stop`"
+_WRITES_IT: Final = "`trio-agent serve reload` writes it anew"
 
 
 class ServerStatus(Struct, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ async def find_status(home: Path, *, within: float, now: float) -> ServerStatus:
     why = found.trouble or f"its state file ({state_path(home)}) is gone"
     return ServerStatus(
         status="no_state",
-        message=f"{who} runs on {found.url}, but {why}; {_TERSE}, and start it anew",
+        message=f"{who} runs on {found.url}, but {why}; {_WRITES_IT}",
         pid=pid,
         url=found.url,
     )

@@ -120,16 +120,17 @@ async def ask_to_reload(home: Path, *, within: float) -> Reloaded | None:
     before = look(home)
     if isinstance(before, Unclaimed):
         return None
-    if before.state is None:
-        why = f"its state file ({state_path(home)}) is gone" if before.url else "it is starting, or ending"
-        raise click.ClickException(f"the server cannot be told to reload: {before.trouble or why}")
+    if not before.url:
+        raise click.ClickException("the server cannot be told to reload: it is starting, or ending")
+    # A state file that was deleted or damaged is written anew with the outcome.
+    last = None if before.state is None else before.state.reload
     asked = await send_signal(home, signal.SIGHUP)
     with trio.move_on_after(within):
         while isinstance(asked, Held):
             after = look(home)
             if isinstance(after, Unclaimed):
                 raise click.ClickException("the server ended before it had read its configuration")
-            if after.state is not None and after.state.reload not in (None, before.state.reload):
+            if after.state is not None and after.state.reload not in (None, last):
                 return after.state.reload
             await trio.sleep(POLL_INTERVAL)
     if isinstance(asked, Unclaimed):

@@ -90,7 +90,7 @@ def read_state(path: Path) -> ServerState | None:
     try:
         return msgspec.json.decode(text, type=ServerState)
     except msgspec.MsgspecError:  # its message may quote the file, which holds a key
-        raise StateFileError(f"{path} is damaged: stop the server, and start it again") from None
+        raise StateFileError(f"{path} is damaged") from None
 
 
 def write_state(path: Path, state: ServerState) -> None:
