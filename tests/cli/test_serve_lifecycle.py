@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 from support.chat_socket import STALL, Caller
-from support.serving import KEY, run_command, serving, write_config
+from support.serving import KEY, run_command, serving, until, write_config
 from trio.testing import MockClock
 
 from trio_agent.cli import main
@@ -120,6 +121,29 @@ def test_a_server_that_has_turns_to_finish(tmp_path: Path, home: Path, serve: Se
         assert forced.exit_code == 0
         assert server.end() == -signal.SIGKILL
         assert look(home) == Unclaimed()
+
+
+def test_workers_are_killed_with_their_supervisor(tmp_path: Path, home: Path, serve: Serve) -> None:
+    """By force nothing is left that has the port, whatever turns run."""
+    config = {**REPLAY, "server": {"shutdown_grace": 60}}
+    with serving(tmp_path, config, "--workers", "2") as server, closing(Caller(server, STALL)) as caller:
+        caller.until(b'"a"')
+        told = json.loads(serve("status", "--json").stdout)
+        assert (told["status"], len(told["workers"])) == ("running", 2)
+        assert serve("stop", "--timeout", "0", "--force").exit_code == 0
+        assert server.end() == -signal.SIGKILL
+        until(lambda: is_free(server.port))
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+            tried.listen()
+        except OSError:
+            return False
+    return True
 
 
 def test_a_server_that_hangs_and_one_that_was_killed(tmp_path: Path, home: Path, serve: Serve) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +33,7 @@ from trio_agent.server.claim import (
     take_claim_now,
 )
 from trio_agent.server.options import ServeOptions
-from trio_agent.server.process import ProcessName, open_process, this_process
+from trio_agent.server.process import ProcessName, open_children, open_process, this_process
 from trio_agent.server.state_file import Reloaded, ServerState, StateFileError, read_state
 
 KEY = "a-key-that-nobody-may-see"
@@ -120,7 +123,7 @@ def test_of_many_at_the_same_instant_one_has_it(home: Path) -> None:
     def claim() -> None:
         start.wait(10)
         try:
-            got.append(take_claim_now(home, timeout=0.3))
+            got.append(take_claim_now(home, timeout=1.5))
         except ClaimError as error:
             refused.append(error)
 
@@ -314,6 +317,20 @@ def test_a_number_that_belongs_to_somebody_else_is_nobody() -> None:
     for pid in (0, -1, 2**22 - 1):
         with open_process(ProcessName(pid)) as process:
             assert process is None
+
+
+def test_children_are_told_from_others() -> None:
+    """A number is a worker's only while its parent is the supervisor."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        with open_children(this_process(), [child.pid, os.getpid(), os.getppid(), 0, 2**22 - 1]) as found:
+            assert [each.name.pid for each in found] == [child.pid]
+            assert found[0].signal(signal.SIGKILL)
+            assert child.wait(10) == -signal.SIGKILL
+            assert not found[0].signal(signal.SIGKILL), "it has gone, whoever has its number"
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def test_without_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:

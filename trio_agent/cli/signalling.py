@@ -16,7 +16,7 @@ import trio
 
 from trio_agent.private_files import is_locked
 from trio_agent.server.claim import Held, Unclaimed, clear_away, lock_path, look, state_path
-from trio_agent.server.process import open_process
+from trio_agent.server.process import open_children, open_process
 from trio_agent.server.state_file import Reloaded
 
 POLL_INTERVAL: Final = 0.05
@@ -56,12 +56,23 @@ async def end_server(home: Path, *, within: float, force: bool, say: Say) -> Hel
             if not force:
                 raise NotEndedError(found)
             say(f"killing process {_pid_of(found)}")
-            await send_signal(home, signal.SIGKILL)
+            await _kill(home, look(home))
             if not await _freed(home, KILL_TIMEOUT):
                 raise NotEndedError(found)
     if found != Unclaimed():
         clear_away(home)
     return found
+
+
+async def _kill(home: Path, found: Held | Unclaimed) -> None:
+    """Kill the server, then its workers: they would let turns finish, and it would replace them."""
+    if not isinstance(found, Held) or found.holder is None:
+        return
+    workers = () if found.state is None else found.state.workers
+    with open_children(found.holder, workers) as children:
+        await send_signal(home, signal.SIGKILL)
+        for child in children:
+            child.signal(signal.SIGKILL)
 
 
 async def send_signal(home: Path, number: signal.Signals) -> Held | Unclaimed:

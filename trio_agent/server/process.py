@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -63,6 +63,18 @@ def open_process(name: ProcessName) -> Iterator[Process | None]:
             os.close(descriptor)
 
 
+@contextmanager
+def open_children(parent: ProcessName, pids: Iterable[int]) -> Iterator[list[Process]]:
+    """Those of these processes that are children of that one, as far as it can be known (proc(5))."""
+    with ExitStack() as opened:
+        children: list[Process] = []
+        for pid in pids:
+            process = opened.enter_context(open_process(ProcessName(pid, _start_of(pid))))
+            if process is not None and _parent_of(pid) == parent.pid:
+                children.append(process)
+        yield children
+
+
 def _is_listed(pid: int) -> bool:
     if pid <= 0:
         return False
@@ -76,13 +88,21 @@ def _is_listed(pid: int) -> bool:
 
 
 def _start_of(pid: int) -> str:
-    """Field 22 of proc(5)'s `stat`; the name before it may hold anything, but for its last parenthesis."""
+    return _stat_of(pid, 22)
+
+
+def _parent_of(pid: int) -> int:
+    return int(_stat_of(pid, 4) or 0)
+
+
+def _stat_of(pid: int, field: int) -> str:
+    """A field of proc(5)'s `stat` behind the name, which may hold anything; empty where there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     fields = text.rpartition(")")[2].split()
-    return fields[19] if len(fields) > 19 else ""
+    return fields[field - 3] if len(fields) > field - 3 else ""
 
 
-__all__ = ["Process", "ProcessName", "open_process", "this_process"]
+__all__ = ["Process", "ProcessName", "open_children", "open_process", "this_process"]
