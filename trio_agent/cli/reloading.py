@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ from trio_agent.server.claim import Claim
 from trio_agent.server.options import ServeOptions
 from trio_agent.server.service_manager import ServiceManager
 from trio_agent.server.state_file import Reloaded
+
+logger = logging.getLogger("trio_agent.serve")
 
 AUDIT_SECONDS: Final = 1.0
 """What an entry in the audit log may take: the end of a server waits for one that is being written."""
@@ -64,9 +67,20 @@ async def _reload_once(
     except ConfigError as error:
         await note_refused(agent, options, claim, error)
         manager.ready("the configuration was not reloaded: the new one has problems, see the log")
+    except Exception as error:
+        # Whatever a plug-in or a disk has done to it, the server goes on as it was.
+        logger.exception("the configuration could not be reloaded")
+        await note_refused(agent, options, claim, ConfigError([_unforeseen(error)]))
+        manager.ready("the configuration was not reloaded: reading it failed, see the log")
     else:
         await note_reloaded(agent, options, claim, done)
         manager.ready(f"serves {len(agent.models())} models; the configuration was reloaded")
+
+
+def _unforeseen(error: Exception) -> ConfigProblem:
+    what = f"trying it failed in a way that nobody has foreseen ({type(error).__name__})"
+    remedy = "look into the log; the configuration before is in force"
+    return ConfigProblem("reload_failed", "", what, remedy=remedy)
 
 
 async def note_reloaded(agent: Agent, options: ServeOptions, claim: Claim | None, done: Reload) -> None:

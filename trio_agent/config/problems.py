@@ -26,6 +26,7 @@ ProblemCode: TypeAlias = Literal[
     "config_weak_key",
     "config_home_unusable",
     "config_needs_restart",
+    "reload_failed",
     "config_unknown_model",
     "home_in_use",
     "state_unusable",
