@@ -74,6 +74,12 @@ def check(answer: bytes) -> int:
 ROUTES = [
     ("GET", "/health", 200),
     ("GET", "/health/detailed", 200),
+    ("GET", "/health/ready", 200),
+    ("GET", "/health/live", 200),
+    ("GET", "/metrics", 200),
+    ("GET", "/v1/turns/none", 404),
+    ("POST", "/v1/conversations", 200),
+    ("POST", "/v1/conversations/none/items", 400),
     ("GET", "/v1/models", 200),
     ("GET", "/v1/models/demo", 200),
     ("GET", "/v1/models/none", 404),

@@ -16,6 +16,7 @@ EXPOSED_HEADERS: Final = ", ".join(
     (
         "X-Turn-Id",
         "X-Request-Id",
+        "X-Request-Id",
         "X-Ignored",
         "X-Truncated",
         "X-Usage-Source",
