@@ -23,7 +23,7 @@ from trio_agent import open_agent
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
 from trio_agent.recording.codec import load
-from trio_agent.recording.format import Data, Disconnect, Recording, Stop, TimerFired
+from trio_agent.recording.format import Data, Disconnect, Outcome, Recording, Request, Stop, TimerFired
 from trio_agent.replay import render_difference
 from trio_agent.server.app import create_app
 from trio_agent.server.connection import CANCELS_ON_DISCONNECT
@@ -452,4 +452,45 @@ async def test_a_refusal_in_this_process(tmp_path: Path) -> None:
             await held.take()
             with pytest.raises(AgentError):
                 await _reads_on(agent)
+    await plays(only(tmp_path))
+
+
+async def test_a_refusal_after_a_wait(tmp_path: Path) -> None:
+    """It says how long it waited, and when to come again; so does its replay, which waits for nobody."""
+    config = {"max_concurrent_turns": 1, "queue_timeout": 0.1}
+    async with recorded(tmp_path, hello, server=config) as agent:
+        agent.slots._ends.append(trio.current_time() - 7)
+        with agent.slots.slot("another") as held:
+            await held.take()
+            asked = Asked(agent, ask())
+            await asked.run()
+    (line,) = [line for line in only(tmp_path).entries if isinstance(line, Request)]
+    assert line.full
+    assert line.waited >= 0.1
+    assert asked.headers["retry-after"] == "8"
+    await plays(only(tmp_path))
+
+
+async def test_a_turn_that_waited(tmp_path: Path) -> None:
+    """Its file begins when the wait is over; the replay's record says the same of it."""
+    async with recorded(tmp_path, hello, server={"max_concurrent_turns": 1}) as agent:
+
+        async def hold() -> None:
+            with agent.slots.slot("another") as held:
+                await held.take()
+                while not agent.slots.waiting:
+                    await trio.lowlevel.checkpoint()
+                await trio.sleep(0.05)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold)
+            while not agent.slots.figures.running:
+                await trio.lowlevel.checkpoint()
+            await Asked(agent, ask()).run()
+    (line,) = [line for line in only(tmp_path).entries if isinstance(line, Request)]
+    assert line.waited >= 0.05
+    assert not line.full
+    assert line.t == 0
+    (outcome,) = [line for line in only(tmp_path).entries if isinstance(line, Outcome)]
+    assert outcome.turn["notes"] == [f"it waited {line.waited:g} s for one of the turns that may run at once"]
     await plays(only(tmp_path))
