@@ -413,3 +413,20 @@ async def test_each_request_has_its_own_row(autojump_clock: MockClock) -> None:
         assert [(row.face, row.outcome, row.session_id) for row in rows] == [
             ("responses", "completed", "s1")
         ] * 3
+
+
+async def test_a_turn_waits_for_a_slot(autojump_clock: MockClock) -> None:
+    """As over HTTP; a refusal is an event, the connection goes on, and nothing is held between its turns."""
+    async with chat_app({"server": {"max_concurrent_turns": 1}}) as app, connected(app) as socket:
+        with app.agent.slots.slot("another") as held:
+            await held.take()
+            await socket.send({"type": "response.create", **asked("Hello")})
+            (refusal,) = await socket.answer()
+            assert (refusal["status"], refusal["error"]["code"]) == (429, "rate_limited")
+            assert refusal["error"]["headers"]["retry-after"]
+            assert trio.current_time() == 5.0
+        await socket.ask("Hello")
+        await socket.ask("Again")
+        await trio.testing.wait_all_tasks_blocked()
+        assert app.agent.slots.figures.running == 0
+        assert [turn.outcome for turn in app.store.turns.values()] == ["rejected", "completed", "completed"]
