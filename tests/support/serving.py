@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 KEY = "the-key-of-this-test-server-1"
-START_LIMIT_S = 20.0
+START_LIMIT_S = 60.0
 _ANNOUNCED = re.compile(
     r"trio-agent serves \d+ models on http://(\S+):(\d+)(?: with \d+ workers)?(?=\"|$)", re.MULTILINE
 )

@@ -37,8 +37,10 @@ LONGEST_PAUSE_SECONDS: Final = 30.0
 """The pause before a worker is started again doubles, from the first to this, while it keeps ending."""
 STEADY_SECONDS: Final = 60.0
 """A worker that lived so long does not count as one that keeps ending."""
-STOP_MARGIN_SECONDS: Final = 2.0
-"""What workers may take beside the grace period of their turns, before they are killed."""
+STOP_MARGIN_SECONDS: Final = 4.0
+"""What workers may take beside the grace period of their turns, before they are killed.
+
+It is twice what an end takes unless the machine is overloaded: whoever is killed writes no outcomes."""
 BOOT_SECONDS: Final = 1.0
 """How long workers may take to end that are still being started: Python does not listen while it imports."""
 AT_ONCE_SECONDS: Final = 5.0
