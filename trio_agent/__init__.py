@@ -9,8 +9,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trio_agent.agent import Agent, open_agent
+    from trio_agent.agent import Agent
     from trio_agent.errors import AgentError
+    from trio_agent.opening import open_agent
     from trio_agent.recording.recorder import Record
     from trio_agent.server.app import serve
 
@@ -22,7 +23,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "Agent": "trio_agent.agent",
-    "open_agent": "trio_agent.agent",
+    "open_agent": "trio_agent.opening",
     "AgentError": "trio_agent.errors",
     "Record": "trio_agent.recording.recorder",
     "serve": "trio_agent.server.app",

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.rig import Collector, request, respond, result, said, tool, user
 from support.scripted import HANG, Scripted, ending, text
 
-from trio_agent.agent import open_agent
+from trio_agent.opening import open_agent
 from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.conversation import ToolCall
 

@@ -13,7 +13,7 @@ from crash_child import CONFIG, CONTINUED, SIGNATURE
 from support.rig import Collector, request, said, tool, user
 from support.scripted import Scripted, answer
 
-from trio_agent.agent import open_agent
+from trio_agent.opening import open_agent
 from trio_agent.statemachine.conversation import Thinking
 
 CHILD = Path(__file__).with_name("crash_child.py")

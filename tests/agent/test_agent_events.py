@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.scripted import Scripted
 
-from trio_agent.agent import open_agent
+from trio_agent.opening import open_agent
 from trio_agent.providers.contract import Coordinator, Provider
 
 

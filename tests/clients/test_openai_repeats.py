@@ -12,7 +12,7 @@ import pytest
 import trio
 from support.upstream import Reply, scripted_upstream
 
-from trio_agent.agent import open_agent
+from trio_agent.opening import open_agent
 from trio_agent.server.app import serve
 
 TOOLS: Any = [

@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def python(tmp_path_factory: pytest.TempPathFactory, server: Served) -> Iterator[Run]:
     """Runs the manual's programs. What several of them import is there already; a warning is an error."""
     env = environment_of_commands(server.home)
-    modules = ("trio_agent.agent", "trio_agent.testing", "httpx", "openai", "anthropic")
+    modules = ("trio_agent.opening", "trio_agent.testing", "httpx", "openai", "anthropic")
     with forked_python(tmp_path_factory.mktemp("python"), env, *modules, flags=["-W", "error"]) as run:
         yield run
 

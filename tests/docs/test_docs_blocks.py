@@ -23,8 +23,8 @@ from doc_pages import DOCS, PAGES, ROOT, Block, all_blocks, blocks_of, matches, 
 from support.forked_python import Run
 from support.serving import Served
 
-from trio_agent.agent import open_agent
 from trio_agent.config.load import parse_config
+from trio_agent.opening import open_agent
 
 EXCHANGES = [exchange for block in all_blocks("console") for exchange in exchanges(block)]
 CURLS = [exchange for exchange in EXCHANGES if exchange.command.startswith("curl ")]

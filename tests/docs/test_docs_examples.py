@@ -14,9 +14,9 @@ from doc_pages import DOCS, Block, all_blocks, matches
 from support.serving import Served
 
 import trio_agent.testing
-from trio_agent.agent import open_agent
 from trio_agent.config.problems import ConfigError
 from trio_agent.observing.log import fields_of
+from trio_agent.opening import open_agent
 from trio_agent.providers.modules import module_at
 from trio_agent.store.contract import StateAt, TurnRow
 

@@ -207,11 +207,10 @@ def test_names_of_the_library_exist() -> None:
     page = prose_of(DOCS / "embedding.md")
     signatures = re.findall(r"`((?:open_agent|agent\.turn|serve)\([^`]*)`", page)
     assert len(signatures) >= 3
+    homes = {"serve": "server/app.py", "open_agent": "opening.py", "turn": "agent.py"}
     for text in signatures:
         call = text.replace("agent.turn", "turn")
-        source = (
-            ROOT / "trio_agent" / ("server/app.py" if call.startswith("serve") else "agent.py")
-        ).read_text()
+        source = (ROOT / "trio_agent" / homes[call.partition("(")[0]]).read_text()
         name, _, arguments = call.partition("(")
         wanted = ast.parse(f"def {name}({arguments}: pass").body[0]
         (found,) = [

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from trio_agent.agent import open_agent
+from trio_agent.opening import open_agent
 from trio_agent.providers.contract import ProviderRequest
 from trio_agent.server.app import create_app
 from trio_agent.testing import Answer, Client, ScriptedProvider, hangs, pause, says, text

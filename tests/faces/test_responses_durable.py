@@ -14,7 +14,7 @@ import trio
 from responses_app import events
 from state_crash_child import CONFIG, PATH
 
-from trio_agent.agent import open_agent
+from trio_agent.opening import open_agent
 from trio_agent.server.app import create_app
 from trio_agent.testing import Client
 

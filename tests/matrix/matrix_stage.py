@@ -22,7 +22,8 @@ from matrix_phases import Speak, silent, whole_text
 from matrix_wires import Wire
 from support.upstream import Reply, Upstream, scripted_upstream
 
-from trio_agent.agent import Agent, open_agent
+from trio_agent.agent import Agent
+from trio_agent.opening import open_agent
 from trio_agent.server.app import serve
 from trio_agent.store.contract import TurnRow
 

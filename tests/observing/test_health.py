@@ -10,8 +10,8 @@ import pytest
 import trio
 from support.memory_store import MemoryStore
 
-from trio_agent.agent import open_agent
 from trio_agent.config.load import Draft
+from trio_agent.opening import open_agent
 from trio_agent.providers.contract import CallLimits
 from trio_agent.testing import ScriptedProvider, client, fails, hangs, open_test_agent, says
 from trio_agent.world import CountingWorld

@@ -11,9 +11,9 @@ import trio
 from observing.metric_reading import OPEN_METRICS, Page, page_of
 from support.memory_store import MemoryStore
 
-from trio_agent.agent import open_agent
 from trio_agent.config.load import Draft
 from trio_agent.observing.metrics import MOST_NAMES, Metrics
+from trio_agent.opening import open_agent
 from trio_agent.providers.contract import CallLimits, ModelInfo
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.store.contract import StateAt, StoreError, TurnRow

@@ -21,10 +21,11 @@ from simulation.scenario import Act, ActKind, Reload, Scenario
 from simulation.tools import perform
 from simulation.upstream import PORTS
 
-from trio_agent.agent import Agent, open_agent
+from trio_agent.agent import Agent
 from trio_agent.config.load import parse_draft
 from trio_agent.config.problems import ConfigError
 from trio_agent.nursery import open_plain_nursery
+from trio_agent.opening import open_agent
 from trio_agent.server.app import serve_on
 from trio_agent.store.sqlite import open_store
 

@@ -10,9 +10,10 @@ import trio
 from support.memory_store import MemoryStore
 from support.scripted import Scripted, answer
 
-from trio_agent.agent import Agent, running_agent
+from trio_agent.agent import Agent
 from trio_agent.boot import boot, limits_of
 from trio_agent.config.load import Draft, parse_draft
+from trio_agent.opening import running_agent
 from trio_agent.providers.contract import Coordinator, ModelInfo, Mount, Provider
 from trio_agent.reloading import Reload
 from trio_agent.turn.observer import TurnObserver

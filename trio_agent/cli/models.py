@@ -50,8 +50,8 @@ def models(action: str | None, config_path: Path | None, as_json: bool) -> None:
 
 
 async def _entries(config: Draft, line: Progress) -> list[dict[str, Any]]:
-    from trio_agent.agent import open_agent  # takes most of the start, and help can do without
     from trio_agent.faces.models import entry
+    from trio_agent.opening import open_agent  # takes most of the start, and help can do without
 
     async with waiting(line, "asking the providers for their models"), open_agent(config) as agent:
         return [entry(agent, ref) for ref in agent.models()]

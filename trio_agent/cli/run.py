@@ -125,7 +125,7 @@ async def _run(
     record: Path | None,
     line: Progress,
 ) -> None:
-    from trio_agent.agent import open_agent  # takes most of the start, and help can do without
+    from trio_agent.opening import open_agent  # takes most of the start, and help can do without
 
     async with (
         waiting(line, "asking the providers for their models") as booting,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from trio_agent.agent import Agent, open_agent
+from trio_agent.agent import Agent
 from trio_agent.cli.address import key_of, taken, tell_address
 from trio_agent.cli.claiming import announce, note_end, state_of
 from trio_agent.cli.common import read_draft
@@ -20,6 +20,7 @@ from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigProblem
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.observing.telemetry import telemetry
+from trio_agent.opening import open_agent
 from trio_agent.peers import Peers
 from trio_agent.recording.recorder import Record
 from trio_agent.server.app import serve_on

@@ -9,9 +9,10 @@ from typing import Any, TypeVar, TypeVarTuple
 import trio
 from trio.testing import MockClock
 
-from trio_agent.agent import Agent, running_agent
+from trio_agent.agent import Agent
 from trio_agent.boot import boot
 from trio_agent.config.load import parse_draft
+from trio_agent.opening import running_agent
 from trio_agent.peers import Peers
 from trio_agent.providers.contract import Coordinator, Mount, Provider
 from trio_agent.store.contract import Store
