@@ -185,6 +185,8 @@ def test_every_page_is_on_the_map() -> None:
     for folder in FOLDERS:
         linked = {link.partition("#")[0] for link in links_of(folder / "index.md")}
         assert {page.name for page in folder.glob("*.md")} - {"index.md"} <= linked, folder
+        listed = re.findall(r"^- \[[^]]+\]\(([^)#]+\.md)\)", prose_of(folder / "index.md"), re.MULTILINE)
+        assert len(listed) == len(set(listed)), "the navigation has a page once"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
