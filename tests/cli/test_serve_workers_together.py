@@ -200,6 +200,20 @@ def test_recordings_of_both_workers_lie_side_by_side(workers: Workers) -> None:
     until(lambda: turns <= {path.name.partition(".")[0] for path in folder.glob("*.turn.jsonl")})
 
 
+def test_a_worker_that_hangs_holds_nobody_up(workers: Workers) -> None:
+    """What is asked of all workers goes on without it after a second, and turns do not wait for that long."""
+    one, hanging = workers.client(1), workers.pid(2)
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        assert turns_counted(one) > 0
+        assert one.post(CHAT, json=chat("Hi"), headers={"Idempotency-Key": "alone"}).is_success
+        name = background(one, STALL)
+        assert one.post(f"{RESPONSES}/{name}/cancel").json()["status"] == "cancelled"
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    assert workers.client(2).post(CHAT, json=chat("Hi")).is_success
+
+
 def test_a_killed_worker_is_replaced_and_harms_nobody(workers: Workers) -> None:
     """kill -9 in mid-stream: the other worker's stream goes on, a new worker comes, the row is closed."""
     pid = workers.pid(1)
