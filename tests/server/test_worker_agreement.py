@@ -35,7 +35,6 @@ class Told(Worker):
         start = Start(number=number, count=3, options=ServeOptions(), config=b"", version=1)
         super().__init__(start, (), lambda worker, message: None)
         self.told: list[Message] = []
-        self.killed = False
         self._problems = problems
         self._silent = silent
         self.agreement: Agreement | None = None
@@ -50,9 +49,6 @@ class Told(Worker):
         if answer is not None and self.agreement is not None:
             self.agreement.heard(self, answer)
         return True
-
-    def kill(self) -> None:
-        self.killed = True
 
     @property
     def kinds(self) -> list[str]:
@@ -129,15 +125,16 @@ async def test_without_anybody_there_is_no_agreement() -> None:
         await agreement_of().prepare(b"{}")
 
 
-async def test_one_that_hangs_when_it_counts_is_killed(autojump_clock: MockClock) -> None:
-    """It has agreed, so the others go on; the one in its place begins with the new configuration."""
+async def test_one_that_hangs_when_it_counts_is_replaced(autojump_clock: MockClock) -> None:
+    """It has agreed, so the others go on. Its turns end in order; the next one begins with the new."""
     one, two = Told(1), Told(2, silent="commit")
     agreement = agreement_of(one, two)
     await agreement.prepare(b"{}")
     done = await agreement.commit()
     assert done is not None
     assert trio.current_time() == COMMIT_SECONDS
-    assert (one.killed, two.killed, two.dismissed) == (False, True, True)
+    assert two.kinds == ["Prepare", "Commit", "Stop"]
+    assert (one.dismissed, two.dismissed) == (False, True)
 
 
 async def test_what_was_said_to_an_earlier_question_counts_for_nothing() -> None:

@@ -135,3 +135,10 @@ def tell_refused(form: LogFormat, error: ConfigError) -> None:
         form,
         f"configuration not reloaded, the one before stays in force:\n\n{render_problems(error.problems)}",
     )
+
+
+def unforeseen(error: Exception) -> ConfigError:
+    """The refusal of a configuration that could not be tried, whatever a plug-in or a disk has done to it."""
+    what = f"trying it failed in a way that nobody has foreseen ({type(error).__name__})"
+    remedy = "look into the log; the configuration before is in force"
+    return ConfigError([ConfigProblem("reload_failed", "", what, remedy=remedy)])

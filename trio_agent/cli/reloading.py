@@ -12,7 +12,7 @@ import trio
 from trio_agent.agent import Agent
 from trio_agent.auditing import about_config, audit
 from trio_agent.cli.claiming import refused, shutdown_limit
-from trio_agent.cli.common import read_draft, tell_refused, tell_reloaded
+from trio_agent.cli.common import read_draft, tell_refused, tell_reloaded, unforeseen
 from trio_agent.cli.wanted import Wanted
 from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.reloading import Reload
@@ -70,17 +70,11 @@ async def _reload_once(
     except Exception as error:
         # Whatever a plug-in or a disk has done to it, the server goes on as it was.
         logger.exception("the configuration could not be reloaded")
-        await note_refused(agent, options, claim, ConfigError([_unforeseen(error)]))
+        await note_refused(agent, options, claim, unforeseen(error))
         manager.ready("the configuration was not reloaded: reading it failed, see the log")
     else:
         await note_reloaded(agent, options, claim, done)
         manager.ready(f"serves {len(agent.models())} models; the configuration was reloaded")
-
-
-def _unforeseen(error: Exception) -> ConfigProblem:
-    what = f"trying it failed in a way that nobody has foreseen ({type(error).__name__})"
-    remedy = "look into the log; the configuration before is in force"
-    return ConfigProblem("reload_failed", "", what, remedy=remedy)
 
 
 async def note_reloaded(agent: Agent, options: ServeOptions, claim: Claim | None, done: Reload) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from trio_agent.cli.common import (
     tell,
     tell_refused,
     tell_reloaded,
+    unforeseen,
 )
 from trio_agent.cli.wanted import Wanted
 from trio_agent.config.load import Draft, parse_draft
@@ -34,6 +36,8 @@ from trio_agent.server.state_file import Reloaded
 from trio_agent.server.workers.messages import Serves, Start
 from trio_agent.server.workers.supervisor import Supervisor, WorkerEnded
 from trio_agent.world import RealWorld
+
+logger = logging.getLogger("trio_agent.workers")
 
 WORKER: Final = ("-m", "trio_agent.cli.worker")
 """How Python is told to be a worker."""
@@ -143,16 +147,18 @@ class _House:
 
     async def _reload(self, supervisor: Supervisor) -> str:
         """Read the file again, and put it in force in all workers, or in none; what came of it."""
-        source, draft = _read(self._options)
         try:
+            source, draft = _read(self._options)
             if draft.config is None:
                 supervisor.note_refused(draft.problems)
                 raise ConfigError(draft.problems)
             done = await supervisor.reload(source)
         except ConfigError as error:
-            tell_refused(self._options.log_format, error)
-            await self._note(reload=refused(error, self._now()))
-            return "not reloaded, for it has problems"
+            return await self._refuse(error)
+        except Exception as error:
+            # Whatever has happened to it, the server goes on as it was.
+            logger.exception("the configuration could not be reloaded")
+            return await self._refuse(unforeseen(error))
         self._config = draft.config
         if done is not None:
             tell_reloaded(self._options.log_format, done.said)
@@ -163,6 +169,11 @@ class _House:
             reload=Reloaded(at=self._now(), ok=True),
         )
         return "reloaded"
+
+    async def _refuse(self, error: ConfigError) -> str:
+        tell_refused(self._options.log_format, error)
+        await self._note(reload=refused(error, self._now()))
+        return "not reloaded, for it has problems"
 
     async def _note(self, **changes: object) -> None:
         if self._place.claim is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from typing import Final, TypeAlias
@@ -9,6 +10,7 @@ from typing import Final, TypeAlias
 import trio
 
 from trio_agent.agent import Agent
+from trio_agent.cli.common import unforeseen
 from trio_agent.cli.reloading import audit_refused, audit_reloaded
 from trio_agent.config.load import parse_draft
 from trio_agent.config.problems import ConfigError, ConfigProblem
@@ -23,6 +25,8 @@ from trio_agent.server.workers.messages import (
     Serves,
     ToWorker,
 )
+
+logger = logging.getLogger("trio_agent.workers")
 
 Step: TypeAlias = Prepare | Commit | Discard
 MOST_STEPS: Final = 16
@@ -52,13 +56,17 @@ class WorkerReloads:
     async def run(self, agent: Agent) -> None:
         """Do what is said, until cancelled. What is prepared then is the agent's to close."""
         async for step in self._steps:
-            match step:
-                case Prepare():
-                    await self._prepare(agent, step)
-                case Commit():
-                    await self._commit(agent, step)
-                case Discard():
-                    await self._discard(agent, step)
+            try:
+                match step:
+                    case Prepare():
+                        await self._prepare(agent, step)
+                    case Commit():
+                        await self._commit(agent, step)
+                    case Discard():
+                        await self._discard(agent, step)
+            except Exception:
+                # The turns of this worker go on. A step that is not answered counts as refused.
+                logger.exception("a step of a reload failed")
 
     async def _prepare(self, agent: Agent, step: Prepare) -> None:
         problems: tuple[ConfigProblem, ...] = ()
@@ -67,6 +75,9 @@ class WorkerReloads:
                 self._prepared = step.id, await agent.prepare(parse_draft(step.config, os.environ))
             except ConfigError as error:
                 problems = tuple(error.problems)
+            except Exception as error:
+                logger.exception("the configuration could not be prepared")
+                problems = tuple(unforeseen(error).problems)
         self._channel.post(Prepared(step.id, problems))
 
     async def _commit(self, agent: Agent, step: Commit) -> None:

@@ -17,8 +17,8 @@ logger = logging.getLogger("trio_agent.workers")
 
 PREPARE_SECONDS: Final = 120.0
 """How long the workers may take to prepare; longer than the boot of any provider."""
-COMMIT_SECONDS: Final = 5.0
-"""How long a worker may take to put in force what it has prepared, before it is taken for hung."""
+COMMIT_SECONDS: Final = 10.0
+"""How long a worker may take to put in force what it has prepared, before another one takes its place."""
 
 
 class Agreement:
@@ -70,9 +70,10 @@ class Agreement:
             worker.post(Commit(self._id, note=place == 0))
         await self._committing.wait(COMMIT_SECONDS)
         for worker in self._committing.missing:
-            logger.error("worker %d did not take the new configuration in time and is killed", worker.number)
-            worker.dismissed = True
-            worker.kill()
+            logger.error(
+                "worker %d did not take the new configuration in time and is replaced", worker.number
+            )
+            worker.dismiss()
         done = {each: said for each, said in self._committing.answers.items() if not said.problems}
         return next(iter(done.values()), None)
 

@@ -167,7 +167,7 @@ class Supervisor:
         for worker in self._ready_ones():
             if self._agreement.has_committed(worker):
                 worker.version = version
-            elif worker.version != version:
+            elif worker.version != version and not worker.dismissed:
                 worker.dismiss()
         return done
 
