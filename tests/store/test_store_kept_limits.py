@@ -193,6 +193,43 @@ async def test_logs_have_the_same_bound(limited: Any, now: Now) -> None:
         assert await store.read_log("b", 0) == []
 
 
+@pytest.mark.parametrize("what", ["more", "sweep"])
+async def test_what_ends_while_there_are_too_many_goes_later(limited: Any, what: str) -> None:
+    """Rows go with rows that come, and with the sweep: who waits for an answer can still read it."""
+    async with limited(max_responses=2) as store:
+        for name in ("a", "b", "c"):
+            begun = {
+                "answer": answer(name, turn_id=f"t{name}", status="in_progress"),
+                "log": log(name, turn_id=f"t{name}", ended_at=None),
+            }
+            await store.open_turn(turn(f"t{name}"), Keeping(**begun))
+        await keep(store, "tb", answer=answer("b", turn_id="tb"), log=log("b", turn_id="tb"))
+        assert await store.get_answer("key_1", "b") is not None
+        assert await store.find_log("key_1", "b") is not None
+        if what == "more":
+            await keep(store, "td", answer=answer("d"), log=log("d"))
+        else:
+            await store.sweep(EPOCH)
+        left = [name for name in "abcd" if await store.get_answer("key_1", name)]
+        assert left == ["a", "c"]
+        assert left == [name for name in "abcd" if await store.find_log("key_1", name)]
+
+
+async def test_narrower_bounds_are_kept_to_by_the_next_sweep(limited: Any) -> None:
+    """Of each kind, though nothing has come since."""
+    async with limited() as store:
+        for name in "abc":
+            await keep(store, f"t{name}", answer=answer(name), log=log(name))
+            await store.put_conversation(conversation(name))
+            await keep(store, f"s{name}", node=node(name, session_id=name))
+        store.keep_to(Limits(max_responses=2, max_conversations=2, max_sessions=2))
+        await keep(store, "sb", node=node("b", session_id="b"))
+        assert [name for name in "abc" if await store.list_nodes("key_1", name)] == ["a", "b", "c"]
+        await store.sweep(EPOCH)
+        for read in (store.get_answer, store.find_log, store.get_conversation, store.list_nodes):
+            assert [name for name in "abc" if await read("key_1", name)] == ["b", "c"]
+
+
 async def test_the_conversations_unused_longest_go_first(limited: Any, now: Now) -> None:
     """Over the bound, by last use; one that an answer is written to stays."""
     async with limited(max_conversations=3) as store:

@@ -44,7 +44,7 @@ class MemoryConversations:
         if held is None:
             self.conversations[row.id] = changed(row, writer=None)
             self.conversations_used.now(row.id)
-            self._evict_conversations()
+            self.evict_conversations()
         elif held.owner == row.owner:
             self.conversations[row.id] = changed(held, metadata=row.metadata)
             self.conversations_used.now(row.id)
@@ -135,7 +135,8 @@ class MemoryConversations:
             if self.conversations[name].writer is None:
                 self._forget_conversation(name)
 
-    def _evict_conversations(self) -> None:
+    def evict_conversations(self) -> None:
+        """Of too many, those that were unused longest and that nobody writes to."""
         free = (name for name in self.conversations_used.oldest() if self.conversations[name].writer is None)
         over = len(self.conversations) - self._limits.max_conversations
         for name in [name for name, _ in zip(free, range(over), strict=False)]:

@@ -50,10 +50,13 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
     def keep(self, keeping: Keeping | None, during: str) -> None:
         """What is written with a turn's row.
 
-        `during` tells a turn's beginning and its end apart, so that a repeat doubles nothing.
+        `during` tells a turn's beginning and its end apart, so that a repeat doubles nothing. Rows go when
+        others come, as in a database: an answer that ends takes nothing away.
         """
         if keeping is None:
             return
+        new_answer = keeping.answer is not None and keeping.answer.id not in self.answers
+        new_log = keeping.log is not None and keeping.log.id not in self.logs
         if keeping.answer is not None:
             self.answers[keeping.answer.id] = keeping.answer
             self._answers_used.now(keeping.answer.id)
@@ -76,7 +79,10 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
             self._forget_key(keeping.forget_key)
         if keeping.release is not None:
             self.free(keeping.release.conversation_id, keeping.release.answer_id)
-        self._evict()
+        if new_answer:
+            self._evict_answers()
+        if new_log:
+            self._evict_logs()
 
     def break_off(self, turn_id: str) -> None:
         """What was being said in a turn has nobody any more who writes it."""
@@ -89,7 +95,7 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
                 self.keys = {at: key for at, key in self.keys.items() if key.log_id != log.id}
 
     def forget_old(self, now: float) -> None:
-        """What is past its time."""
+        """What is past its time, and what is too much."""
         limits = self._limits
         for answer_id in self._answers_used.before(now - limits.responses):
             if self.answers[answer_id].status in ENDED_STATUSES:
@@ -100,14 +106,20 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         self.keys = {at: key for at, key in self.keys.items() if key.created_at >= now - KEYS_KEPT_S}
         self.forget_old_conversations(now - limits.responses)
         self.forget_old_sessions(now - limits.sessions)
+        self._evict_answers()
+        self._evict_logs()
+        self.evict_conversations()
+        self.evict_sessions()
 
-    def _evict(self) -> None:
-        most = self._limits.max_responses
+    def _evict_answers(self) -> None:
+        over = range(len(self.answers) - self._limits.max_responses)
         ended = (name for name in self._answers_used.oldest() if self.answers[name].status in ENDED_STATUSES)
-        for answer_id in [name for name, _ in zip(ended, range(len(self.answers) - most), strict=False)]:
+        for answer_id in [name for name, _ in zip(ended, over, strict=False)]:
             self._forget_answer(answer_id)
-        over = [log for log in self.logs.values() if log.ended_at is not None]
-        for log in over[: max(0, len(self.logs) - most)]:
+
+    def _evict_logs(self) -> None:
+        ended = [log for log in self.logs.values() if log.ended_at is not None]
+        for log in ended[: max(0, len(self.logs) - self._limits.max_responses)]:
             self._forget_log(log.id)
 
     # --- event logs ---------------------------------------------------------------------------------

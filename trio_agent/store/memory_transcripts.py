@@ -27,11 +27,17 @@ class MemoryTranscripts:
     def put_node(self, node: TranscriptNode) -> None:
         """Add a node, or replace it, and keep the bounds."""
         at = (node.owner, node.session_id)
+        new = at not in self.sessions
         nodes = self.sessions.setdefault(at, {})
         nodes[node.id] = node
         self._sessions_used.now(_name(at))
         while len(nodes) > self._limits.max_session_turns:
             del nodes[_least(nodes)]
+        if new:
+            self.evict_sessions()
+
+    def evict_sessions(self) -> None:
+        """Of too many, those that were unused longest."""
         by_name = {_name(session): session for session in self.sessions}
         over = len(self.sessions) - self._limits.max_sessions
         for name in [name for name, _ in zip(self._sessions_used.oldest(), range(over), strict=False)]:
