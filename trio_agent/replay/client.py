@@ -19,6 +19,7 @@ from trio_agent.replay.stage import Stage
 from trio_agent.replay.tools import PlayedHost
 from trio_agent.server.app import Application
 from trio_agent.server.connection import CANCELS_ON_DISCONNECT
+from trio_agent.server.refusals import REQUEST_ID
 from trio_agent.statemachine.effects import Output
 from trio_agent.turn.request import TurnRequest
 
@@ -99,7 +100,10 @@ class Client:
 
         async def send(message: dict[str, Any]) -> None:
             # An answer that no face made (404, 415, …) has no context, so nobody has written it down.
-            await (take if len(self._stage.contexts) > before else untold)(message)
+            if len(self._stage.contexts) > before:
+                await take(message)
+            else:
+                await untold(_without_own_id(message))
 
         await self._run(lambda: app(scope, receive, send))
 
@@ -142,6 +146,13 @@ class Client:
         finally:
             self.answered = self.over = True
             self.ended.set()
+
+
+def _without_own_id(message: dict[str, Any]) -> dict[str, Any]:
+    """What is heard of an answer: the id of a request that was no turn never repeats."""
+    if message["type"] != "http.response.start":
+        return message
+    return {**message, "headers": [each for each in message["headers"] if each[0] != REQUEST_ID]}
 
 
 def body_of(line: Request) -> bytes:
