@@ -24,6 +24,8 @@ LAST_WORDS = 1.5
 STORE_WRITES = 4
 """That a turn may have to wait for: its park taken, its row opened and closed, and its clean-up."""
 
+HALF_MILLISECOND = 0.0005
+
 # --- 3 and 4: what the client was told ----------------------------------------------------------------
 
 
@@ -150,10 +152,15 @@ def _ended_in_order(evidence: Evidence, at: float) -> bool:
 
 
 def queued(evidence: Evidence, response: Response) -> float:
-    """Seconds that a response may have waited for another turn to end: what its record says."""
+    """Seconds that a response may have waited for another turn to end: what its record says, rounded up.
+
+    Records have such waits in whole milliseconds; what is rounded to none is not in them.
+    """
+    if len(evidence.responses) <= evidence.scenario.settings.concurrent:
+        return 0.0
     row = evidence.rows.get(response.turn_id or "")
     notes = () if row is None else row.notes
-    return sum(float(note.split()[2]) for note in notes if note.startswith("it waited "))
+    return HALF_MILLISECOND + sum(float(note.split()[2]) for note in notes if note.startswith("it waited "))
 
 
 def check_times(evidence: Evidence, response: Response, calls: Sequence[Exchange]) -> None:
