@@ -178,7 +178,7 @@ async def test_a_client_that_leaves_as_the_outcome_is_written(
 @pytest.mark.parametrize(
     ("reason", "drains", "taken"),
     [
-        ("client_disconnected", True, ["data"]),
+        ("client_disconnected", True, ["head", "data"]),
         ("client_disconnected", False, []),
         ("shutdown", True, []),
         ("shutdown", False, []),
@@ -193,6 +193,7 @@ def test_what_arrives_after_the_turn_was_left(reason: CancelReason, drains: bool
     context.begin_call(call)
     call.asked("POST", "http://127.0.0.1/", b"")
     context.leaving(Cancel(reason, 0.0), told=False)
+    call.answered(200, [])
     call.arrived(b"late")
     call.stop()
     told = [str(type(each).__struct_config__.tag) for each in trace.entries]

@@ -145,8 +145,8 @@ class TracedCall:
         self._context.note_aside(line, len(body))
 
     def answered(self, status: int, headers: list[tuple[str, str]]) -> None:
-        if not self._open:
-            return  # it was closed while the answer was on its way
+        if not self._open or (self._context.is_leaving and not self.drains):
+            return  # it was closed, or is about to be, while the answer was on its way
         kept = {name: value for name, value in headers if name in KEPT_HEADERS}
         self._context.note_aside(
             lines.Head(t=self._trace.now(), call=self.number, status=status, headers=kept)
