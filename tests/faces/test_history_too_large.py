@@ -25,7 +25,11 @@ def messages(text: str, **fields: Any) -> dict[str, Any]:
     return {"model": "demo", "messages": [{"role": "user", "content": text}], **fields}
 
 
-def written(text: str, **fields: Any) -> dict[str, Any]:
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def written(text: Any, **fields: Any) -> dict[str, Any]:
     return {"model": "demo", "input": text, **fields}
 
 
@@ -62,6 +66,23 @@ def in_a_session(path: str, **more: Any) -> Begin:
     return begin
 
 
+async def referred_to(app: ChatApp, first: str) -> Continue:
+    made = (await app.ask(written(first), MINE, path=RESPONSES)).json()["id"]
+    page = await app.ask(None, MINE, method="GET", path=f"{RESPONSES}/{made}/input_items")
+    reference = {"type": "item_reference", "id": page.json()["first_id"]}
+    # As long a text fits once, and not twice.
+    return lambda text: app.ask(written([reference, user(text), reference]), MINE, path=RESPONSES)
+
+
+async def beside_a_chain(app: ChatApp, first: str) -> Continue:
+    made = (await app.ask(written(first), MINE, path=RESPONSES)).json()["id"]
+    page = await app.ask(None, MINE, method="GET", path=f"{RESPONSES}/{made}/input_items")
+    reference = {"type": "item_reference", "id": page.json()["first_id"]}
+    last = (await app.ask(written(first[:100]), MINE, path=RESPONSES)).json()["id"]
+    asked = [reference, user("More")]
+    return lambda text: app.ask(written(asked, previous_response_id=last), MINE, path=RESPONSES)
+
+
 async def looked_at(app: ChatApp, first: str) -> Continue:
     await app.ask(messages(first), IN_SESSION, path=CHAT)
     return lambda text: app.ask(None, MINE, method="GET", path="/v1/sessions/s")
@@ -78,6 +99,8 @@ WAYS: list[tuple[str, Begin, str]] = [
     ("a session, in responses", in_a_session(RESPONSES), "X-Continue-Session"),
     ("the tokens of a session", in_a_session(MESSAGES + "/count_tokens"), "X-Continue-Session"),
     ("a session that is shown", looked_at, "branch"),
+    ("an item that is referred to twice", referred_to, "input"),
+    ("an item that is referred to beside a chain", beside_a_chain, "input"),
 ]
 
 

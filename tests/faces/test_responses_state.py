@@ -142,6 +142,33 @@ async def test_input_items_are_listed_in_pages(autojump_clock: trio.abc.Clock) -
         assert joined == whole["data"]
 
 
+async def test_a_page_is_bounded_in_bytes_too(autojump_clock: trio.abc.Clock) -> None:
+    """It has no more bytes of items than a request may have, or one item; `has_more` tells of others."""
+    sizes = (850, 10, 20, 830, 30, 870)
+    async with state(says("Hello"), server={"max_request_bytes": 1000}) as server:
+        path = f"/v1/conversations/{(await server.post('/v1/conversations', {})).json()['id']}/items"
+        for number, size in enumerate(sizes):
+            item = {"role": "user", "content": "x" * size, "id": f"msg_{number}"}
+            assert (await server.post(path, {"items": [item]})).status == 200
+        pages: list[list[int]] = []
+        after, more = "", True
+        while more:
+            page = (await server.get(f"{path}?order=asc&limit=4{after}")).json()
+            pages.append([len(item["content"][0]["text"]) for item in page["data"]])
+            after, more = f"&after={page['last_id']}", page["has_more"]
+    assert pages == [[850], [10, 20], [830], [30], [870]]
+
+
+async def test_a_page_of_input_is_bounded_in_bytes(autojump_clock: trio.abc.Clock) -> None:
+    """What is kept of a request may be a little more than what was sent; it takes a page more then."""
+    said = [{"role": "user", "content": "x" * 200} for _ in range(3)]
+    async with state(says("Hello"), server={"max_request_bytes": 800}) as server:
+        path = f"{PATH}/{(await server.made(said))['id']}/input_items"
+        first = (await server.get(path)).json()
+        rest = (await server.get(f"{path}?after={first['last_id']}")).json()
+    assert [(len(page["data"]), page["has_more"]) for page in (first, rest)] == [(2, True), (1, False)]
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "order=up", "stream=perhaps"])
 async def test_a_wrong_query_is_refused(autojump_clock: trio.abc.Clock, query: str) -> None:
     """With status 400 and the parameter's name."""

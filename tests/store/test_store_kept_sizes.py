@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from store_samples import answer, conversation, entry, keep, node
+from store_samples import answer, conversation, entry, item, keep, node
 
 from trio_agent.store.contract import Store
-from trio_agent.store.kept import HistoryTooLarge, MissingAnswer
+from trio_agent.store.kept import HistoryTooLarge, MissingAnswer, Order
 
 Read = Callable[[Store, int | None], Awaitable[list[Any]]]
 
@@ -55,6 +55,62 @@ async def test_a_history_up_to_the_bound_is_given(any_store: Store, way: str) ->
         await read(any_store, SIZE - 1)
     assert (caught.value.size, caught.value.most) == (SIZE, SIZE - 1)
     assert await read(any_store, None) == whole  # the connection is as it was
+
+
+async def test_items_up_to_the_bound_are_found(any_store: Store) -> None:
+    """Those that are asked for count, in all that the key has or in one conversation, each once."""
+    items = (item("i", "a", item=b"12345"), item("j", "a", position=1, item=b"678"))
+    await any_store.put_conversation(conversation("c"))
+    await keep(any_store, answer=answer("a"), items=items)
+    assert await any_store.find_items("key_1", ["i", "j", "i"], most_bytes=8) == list(items)
+    for names, size in ((["i", "j", "none"], 8), (["i"], 5)):
+        with pytest.raises(HistoryTooLarge) as caught:
+            await any_store.find_items("key_1", names, most_bytes=size - 1)
+        assert (caught.value.size, caught.value.most) == (size, size - 1)
+    await any_store.add_to_conversation(entry("c", b"[]", "i"))
+    (held,) = await any_store.find_items("key_1", ["i", "j"], conversation_id="c", most_bytes=18)
+    assert len(held.item) == 18
+    with pytest.raises(HistoryTooLarge):
+        await any_store.find_items("key_1", ["i"], conversation_id="c", most_bytes=17)
+    assert await any_store.find_items("key_2", ["i"], most_bytes=0) == []
+
+
+@pytest.mark.parametrize(
+    ("most", "order", "found"),
+    [
+        (None, "asc", "0123"),
+        (11, "asc", "0123"),
+        (5, "asc", "0123"),
+        (3, "asc", "012"),
+        (0, "asc", "01"),
+        (5, "desc", "32"),
+        (6, "desc", "321"),
+    ],
+)
+async def test_a_page_of_items_ends_behind_its_size(
+    any_store: Store, most: int | None, order: Order, found: str
+) -> None:
+    """One item follows those that are too much, so that it is known that there are more."""
+    sizes = (1, 3, 1, 6)
+    items = tuple(item(f"{n}", "a", position=n, item=b"x" * size) for n, size in enumerate(sizes))
+    await keep(any_store, answer=answer("a"), items=items)
+    page = await any_store.list_items("key_1", answer_id="a", most_bytes=most, order=order)
+    assert "".join(each.id for each in page) == found
+
+
+async def test_items_beyond_a_page_are_not_loaded(sqlite_store: Store) -> None:
+    """Of a hundred large items two are read where one fills the page."""
+    items = tuple(item(f"i{n}", "a", position=n, item=b"x" * 500_000) for n in range(20))
+    await keep(sqlite_store, answer=answer("a"), items=items)
+    tracemalloc.start()
+    try:
+        assert len(await sqlite_store.list_items("key_1", answer_id="a", limit=20, most_bytes=1)) == 2
+        with pytest.raises(HistoryTooLarge):
+            await sqlite_store.find_items("key_1", [each.id for each in items], most_bytes=5_000_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
 
 
 async def test_what_is_not_there_has_no_size(any_store: Store) -> None:

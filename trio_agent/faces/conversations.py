@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from trio_agent.agent import Agent
 from trio_agent.errors import AgentError
-from trio_agent.faces.paging import Page, listed
+from trio_agent.faces.paging import Page, list_of, listed
 from trio_agent.faces.request import Incoming
 from trio_agent.faces.responses_history import unknown_conversation
 from trio_agent.faces.responses_kept import ConversationPart, input_rows
@@ -116,16 +116,22 @@ async def add_items(agent: Agent, incoming: Incoming, name: str) -> bytes:
             f"A response is being written to the conversation {name[:80]!r}. Add to it afterwards.",
             retry_after=1.0,
         )
-    return listed(entry.items, len(entry.items))
+    return list_of(entry.items)
 
 
 async def list_items(agent: Agent, owner: str, name: str, page: Page) -> bytes:
     """`GET /v1/conversations/{id}/items`. Raises as `create` does."""
     await _found(agent, owner, name)
+    most = agent.config.server.max_request_bytes
     rows = await agent.store.list_items(
-        owner, conversation_id=name, after=page.after, limit=page.limit + 1, order=page.order
+        owner,
+        conversation_id=name,
+        after=page.after,
+        limit=page.limit + 1,
+        order=page.order,
+        most_bytes=most,
     )
-    return listed(rows, page.limit)
+    return listed(rows, page.limit, most)
 
 
 async def one_item(agent: Agent, owner: str, name: str, item_id: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -67,19 +68,25 @@ def flag_of(query: Mapping[str, str], name: str) -> bool:
     return text == "true"
 
 
-def listed(rows: Sequence[ItemRow], limit: int) -> bytes:
-    """A page as it is shown.
+def listed(rows: Sequence[ItemRow], limit: int, most_bytes: int) -> bytes:
+    """A page as it is shown. Its items are no more than `most_bytes` of JSON together, or it is one item.
 
     Args:
-        rows: one more than `limit`, where there are more.
+        rows: one more than the page can have, where there are more.
     """
-    shown = rows[:limit]
+    sizes = accumulate(len(row.item) for row in rows[:limit])
+    fitting = max(1, sum(size <= most_bytes for size in sizes))
+    return list_of(rows[:fitting], has_more=len(rows) > fitting)
+
+
+def list_of(rows: Sequence[ItemRow], *, has_more: bool = False) -> bytes:
+    """Items as a list is shown."""
     return _encode(
         {
             "object": "list",
-            "data": [msgspec.Raw(row.item) for row in shown],
-            "first_id": shown[0].id if shown else None,
-            "last_id": shown[-1].id if shown else None,
-            "has_more": len(rows) > limit,
+            "data": [msgspec.Raw(row.item) for row in rows],
+            "first_id": rows[0].id if rows else None,
+            "last_id": rows[-1].id if rows else None,
+            "has_more": has_more,
         }
     )

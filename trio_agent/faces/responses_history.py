@@ -27,7 +27,7 @@ from trio_agent.faces.responses_kept import (
 from trio_agent.faces.responses_request import FACE, History, Parsed, resolved, unknown_response
 from trio_agent.statemachine.conversation import Message
 from trio_agent.store.contract import StoreError
-from trio_agent.store.kept import AnswerRow, HistoryTooLarge, MissingAnswer
+from trio_agent.store.kept import AnswerRow, HistoryTooLarge, MissingAnswer, check_size
 from trio_agent.turn.too_large import history_too_large
 from trio_agent.wire.responses_item_types import Item
 from trio_agent.wire.responses_tools import Definition, once
@@ -56,16 +56,19 @@ async def look_up(agent: Agent, request: Parsed, owner: str) -> Before:
     """
     history = None
     there: frozenset[str] = frozenset()
-    names = frozenset(request.references.values())
+    size = 0
     if request.previous_response_id is not None:
         answers = await _chain(agent, owner, request.previous_response_id)
         history = _said_in(answers)
-        there = frozenset(name for name in names if made_for(name) in {answer.id for answer in answers})
+        size = sum(len(answer.messages) for answer in answers)
+        own = {answer.id for answer in answers}
+        there = frozenset(name for name in request.references.values() if made_for(name) in own)
     elif request.conversation is not None:
-        history = await _said_in_conversation(agent, owner, request.conversation)
-        rows = await agent.store.find_items(owner, list(names), conversation_id=request.conversation)
-        there = frozenset(row.id for row in rows)
-    if not names:
+        entries = await _entries(agent, owner, request.conversation)
+        history = _said_in_conversation(entries)
+        size = sum(map(len, entries))
+        there = frozenset(await _named(agent, owner, request, among=request.conversation))
+    if not request.references:
         return Before(request.items, history)
     for index, name in request.references.items():
         if name in there:
@@ -75,9 +78,37 @@ async def look_up(agent: Agent, request: Parsed, owner: str) -> Before:
                 "Leave the reference out.",
                 param=f"input[{index}].id",
             )
-    rows = await agent.store.find_items(owner, list(names))
-    found = {row.id: decode_item.decode(row.item) for row in rows}
+    rows = await _named(agent, owner, request, beside=size)
+    found = {name: decode_item.decode(item) for name, item in rows.items()}
     return Before(resolved(request, found), history)
+
+
+async def _named(
+    agent: Agent, owner: str, request: Parsed, *, among: str | None = None, beside: int = 0
+) -> dict[str, bytes]:
+    """The kept items that the input refers to, by id.
+
+    Args:
+        among: the only conversation to look into.
+        beside: bytes of what else the request goes on from.
+    """
+    names = list(request.references.values())
+    if not names:
+        return {}
+    most = agent.config.server.max_history_bytes
+    try:
+        rows = await agent.store.find_items(owner, names, conversation_id=among, most_bytes=most)
+        found = {row.id: row.item for row in rows}
+        # One that is named again and again is sent again and again.
+        check_size([beside, *(len(found.get(name, b"")) for name in names)], most)
+    except HistoryTooLarge as large:
+        raise history_too_large(
+            large,
+            "What the request goes on from, with the items that its references stand for,",
+            "Refer to fewer items at once",
+            param="input",
+        ) from None
+    return found
 
 
 async def _chain(agent: Agent, owner: str, last: str) -> list[AnswerRow]:
@@ -112,12 +143,10 @@ def _said_in(chain: list[AnswerRow]) -> History:
     return History(tuple(messages), decode_response(chain[-1].body).later_tools)
 
 
-async def _said_in_conversation(agent: Agent, owner: str, name: str) -> History:
-    messages: list[Message] = []
-    tools: list[Definition] = []
+async def _entries(agent: Agent, owner: str, name: str) -> list[bytes]:
     most = agent.config.server.max_history_bytes
     try:
-        entries = await agent.store.conversation_messages(owner, name, most_bytes=most)
+        return await agent.store.conversation_messages(owner, name, most_bytes=most)
     except HistoryTooLarge as found:
         raise history_too_large(
             found,
@@ -125,6 +154,11 @@ async def _said_in_conversation(agent: Agent, owner: str, name: str) -> History:
             "Begin another conversation, with a summary (POST /v1/responses/compact) of what is to be known",
             param="conversation",
         ) from None
+
+
+def _said_in_conversation(entries: list[bytes]) -> History:
+    messages: list[Message] = []
+    tools: list[Definition] = []
     for entry in entries:
         part = decode_conversation_part(entry)
         messages += part.messages

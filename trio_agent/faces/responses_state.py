@@ -122,6 +122,7 @@ async def input_items(agent: Agent, owner: str, response_id: str, page: Page) ->
         StoreError: the store is out of reach.
     """
     await _answer(agent, owner, response_id)
+    most = agent.config.server.max_request_bytes
     rows = await agent.store.list_items(
         owner,
         answer_id=response_id,
@@ -129,8 +130,9 @@ async def input_items(agent: Agent, owner: str, response_id: str, page: Page) ->
         after=page.after,
         limit=page.limit + 1,
         order=page.order,
+        most_bytes=most,
     )
-    return listed(rows, page.limit)
+    return listed(rows, page.limit, most)
 
 
 def unknown(response_id: str) -> AgentError:

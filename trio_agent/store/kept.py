@@ -222,7 +222,7 @@ class KeptStore(Protocol):
     """What faces ask of a store. Every method raises StoreError when the store is out of reach or full.
 
     What is read or gone on from counts as used. When there is too much, what was unused longest goes first.
-    `most_bytes` bounds the messages (JSON) that one method gives; of more, none is loaded.
+    `most_bytes` bounds the messages or items (JSON) that one method gives; of more, none is loaded.
     """
 
     # --- event logs -------------------------------------------------------------------------------
@@ -270,12 +270,20 @@ class KeptStore(Protocol):
         """
 
     async def find_items(
-        self, owner: str, item_ids: Sequence[str], *, conversation_id: str | None = None
+        self,
+        owner: str,
+        item_ids: Sequence[str],
+        *,
+        conversation_id: str | None = None,
+        most_bytes: int | None = None,
     ) -> list[ItemRow]:
         """The items with these ids, in that order; missing ones are left out.
 
         Where several answers or conversations have an item with one id, the newest counts. With
         `conversation_id`, items of that conversation alone are looked for.
+
+        Raises:
+            HistoryTooLarge: they are more than `most_bytes`.
         """
 
     async def list_items(
@@ -288,11 +296,13 @@ class KeptStore(Protocol):
         after: str | None = None,
         limit: int = 20,
         order: Order = "asc",
+        most_bytes: int | None = None,
     ) -> list[ItemRow]:
         """A page of the items of one answer, or of one conversation.
 
         Args:
             after: the id of the last item of the page before; an unknown one gives an empty page.
+            most_bytes: ends the page early, with the item behind those that come to more than that.
 
         Raises:
             ValueError: not exactly one of answer and conversation was given.

@@ -24,6 +24,7 @@ from trio_agent.store.memory_conversations import MemoryConversations
 from trio_agent.store.memory_items import MemoryItems
 from trio_agent.store.memory_transcripts import MemoryTranscripts
 from trio_agent.store.memory_uses import Uses
+from trio_agent.store.pages import up_to_size
 
 changed = msgspec.structs.replace
 
@@ -213,10 +214,16 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         self._forget_log(answer_id)
 
     async def find_items(
-        self, owner: str, item_ids: Sequence[str], *, conversation_id: str | None = None
+        self,
+        owner: str,
+        item_ids: Sequence[str],
+        *,
+        conversation_id: str | None = None,
+        most_bytes: int | None = None,
     ) -> list[ItemRow]:
         await self._kept_io("find_items")
         found = self.items.find(owner, item_ids, conversation_id)
+        check_size((len(item.item) for _, item in found), most_bytes)
         for holder, _ in found:
             self._touch(owner, holder)
         return [item for _, item in found]
@@ -231,6 +238,7 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         after: str | None = None,
         limit: int = 20,
         order: Order = "asc",
+        most_bytes: int | None = None,
     ) -> list[ItemRow]:
         """Raises ValueError when not exactly one of answer and conversation is given."""
         if (answer_id is None) == (conversation_id is None):
@@ -238,7 +246,8 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         await self._kept_io("list_items")
         holder = answer_id or conversation_id or ""
         self._touch(owner, holder)
-        return self.items.page(owner, holder, direction, after, order)[: max(0, limit)]
+        page = self.items.page(owner, holder, direction, after, order)[: max(0, limit)]
+        return list(up_to_size(page, most_bytes))
 
     def _touch(self, owner: str, holder: str) -> None:
         if self._answer(owner, holder) is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from trio_agent.store import forgetting
 from trio_agent.store.kept import AnswerRow, ItemDirection, ItemRow, MissingAnswer, Order, check_size
 from trio_agent.store.kept_rows import ANSWERS, ITEMS, NO_BODY
 from trio_agent.store.limits import CHAIN_MAX
+from trio_agent.store.pages import up_to_size
 from trio_agent.store.rows import can_be_id, list_of
 from trio_agent.store.sqlite_part import SqlitePart
 
@@ -31,14 +33,14 @@ _CHAIN = f"""
     SELECT {ANSWERS.without("body", f"CASE depth WHEN 1 THEN answers.body ELSE {NO_BODY} END")}, used_at
     FROM chain CROSS JOIN answers ON answers.id = chain.id ORDER BY depth DESC
 """  # noqa: S608 -- constants
-_FIND_ITEMS = f"""
-    SELECT {ITEMS.columns}, holder FROM json_each(?1) AS asked CROSS JOIN items
+_FIND_ITEMS = """
+    SELECT {} FROM json_each(?1) AS asked CROSS JOIN items
     ON items.rowid = (SELECT max(rowid) FROM items WHERE owner = ?2 AND id = asked.value) ORDER BY asked.key
-"""  # noqa: S608 -- constants
-_FIND_ITEMS_AMONG = f"""
-    SELECT {ITEMS.columns}, holder FROM json_each(?1) AS asked CROSS JOIN items
+"""
+_FIND_ITEMS_AMONG = """
+    SELECT {} FROM json_each(?1) AS asked CROSS JOIN items
     ON items.holder = ?3 AND items.id = asked.value AND items.owner = ?2 ORDER BY asked.key
-"""  # noqa: S608 -- constants
+"""
 
 
 class SqliteAnswers(SqlitePart):
@@ -85,15 +87,27 @@ class SqliteAnswers(SqlitePart):
         return can_be_id(answer_id) and await self._writer.submit(delete)
 
     async def find_items(
-        self, owner: str, item_ids: Sequence[str], *, conversation_id: str | None = None
+        self,
+        owner: str,
+        item_ids: Sequence[str],
+        *,
+        conversation_id: str | None = None,
+        most_bytes: int | None = None,
     ) -> list[ItemRow]:
-        asked = (list_of(item_ids), owner)
-        if conversation_id is None:
-            found = await self._select(_FIND_ITEMS, asked)
-        else:
-            found = await self._select(
-                _FIND_ITEMS_AMONG, (*asked, conversation_id if can_be_id(conversation_id) else "")
-            )
+        asked: tuple[str, ...] = (list_of(item_ids), owner)
+        query = _FIND_ITEMS
+        if conversation_id is not None:
+            query = _FIND_ITEMS_AMONG
+            asked += (conversation_id if can_be_id(conversation_id) else "",)
+
+        def read(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            if most_bytes is not None:
+                check_size(
+                    (size for (size,) in db.execute(query.format("length(items.item)"), asked)), most_bytes
+                )
+            return db.execute(query.format(f"{ITEMS.columns}, holder"), asked).fetchall()
+
+        found = await self._read_at_once(read)
         await self._touch_holders({values[-1] for values in found}, owner)
         return [ITEMS.row(values) for values in found]
 
@@ -107,6 +121,7 @@ class SqliteAnswers(SqlitePart):
         after: str | None = None,
         limit: int = 20,
         order: Order = "asc",
+        most_bytes: int | None = None,
     ) -> list[ItemRow]:
         """Raises ValueError when not exactly one of answer and conversation is given."""
         holder = conversation_id if answer_id is None else answer_id
@@ -126,13 +141,19 @@ class SqliteAnswers(SqlitePart):
             )
             values += [holder, after, owner]
         way = "ASC" if order == "asc" else "DESC"
-        found = await self._select(
+        query = (
             f"SELECT {ITEMS.columns} FROM items WHERE {' AND '.join(terms)} "  # noqa: S608 -- constants
-            f"ORDER BY position {way}, rowid {way} LIMIT ?",
-            (*values, max(0, limit)),
+            f"ORDER BY position {way}, rowid {way} LIMIT ?"
         )
+
+        def read(db: sqlite3.Connection) -> list[ItemRow]:
+            # The index has this order: a row is read when it is asked for, and not before.
+            with closing(db.execute(query, (*values, max(0, limit)))) as rows:
+                return list(up_to_size(map(ITEMS.row, rows), most_bytes))
+
+        found = await self._readers.read(read)
         await self._touch_holders([holder], owner)
-        return [ITEMS.row(values) for values in found]
+        return found
 
     async def _touch_holders(self, holders: Sequence[str] | set[str], owner: str) -> None:
         """Note that answers and conversations were used."""
