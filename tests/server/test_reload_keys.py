@@ -397,3 +397,28 @@ async def test_what_needs_a_restart_is_refused_by_name(autojump_clock: trio.abc.
             await shop.reload({**REFUSED[key], "agent": {"system_prompt": "Be new."}})
         assert [(each.code, each.path) for each in refused.value.problems] == [("config_needs_restart", key)]
         assert shop.agent.config.agent.system_prompt is None
+
+
+async def test_what_is_kept_belongs_to_the_key_or_to_nobody(autojump_clock: trio.abc.Clock) -> None:
+    """A new key finds what the one before it made; without a key it is not found until there is one again."""
+    keys: list[str | None] = ["the-first-key-of-all", "a-key-of-later-days", None, "and-a-last-key-again"]
+    found = []
+    async with open_workshop(server(api_key=keys[0])) as shop:
+        visitor = Visitor(shop)
+        made: list[str] = []
+        for key in keys:
+            await shop.reload(server(api_key=key) if key else {})
+            headers = {} if key is None else {"x-api-key": key}
+            body = {"model": "lab-1", "input": "Hi"}
+            answer = await visitor.ask(body, headers, path="/v1/responses")
+            made.append(answer.json()["id"])
+            paths = [f"/v1/responses/{name}" for name in made]
+            statuses = [(await visitor.ask(None, headers, method="GET", path=path)).status for path in paths]
+            turns = await visitor.ask(None, headers, method="GET", path="/v1/turns")
+            found.append((statuses, len(turns.json()["data"])))
+    assert found == [
+        ([200], 1),
+        ([200, 200], 2),
+        ([404, 404, 200], 1),
+        ([200, 200, 404, 200], 4),
+    ]
