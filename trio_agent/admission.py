@@ -19,25 +19,19 @@ from trio_agent.errors import AgentError
 from trio_agent.planning import Choice, Plan, Planner
 from trio_agent.providers.contract import Provider, ProviderRequest
 from trio_agent.queueing import NoSlotError, Slot
-from trio_agent.statemachine import SnapshotError, Turn
-from trio_agent.statemachine.conversation import Message, ToolResult
+from trio_agent.resuming import Resumed, Resumption
+from trio_agent.statemachine import Turn
+from trio_agent.statemachine.conversation import Message
 from trio_agent.statemachine.events import Begin, Resume
-from trio_agent.store.contract import ParkRow, StateAt, Store, StoreError, TurnRow
+from trio_agent.store.contract import Store, StoreError, TurnRow
 from trio_agent.truncation import left_out_at_first, sent_to
 from trio_agent.turn.context import Queued, TurnContext
 from trio_agent.turn.driver import Driver
-from trio_agent.turn.history import (
-    Returned,
-    history_digest,
-    newly_instructed,
-    returned,
-    same_answer,
-    same_instructions,
-)
+from trio_agent.turn.history import history_digest
 from trio_agent.turn.journal import Journal
 from trio_agent.turn.keeper import Keeper, Together
 from trio_agent.turn.observer import TurnObserver
-from trio_agent.turn.reasoning import is_random, reattached
+from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.repair import repaired
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.session import SessionKeeper, continued, newest_branch, session_keeper
@@ -96,6 +90,7 @@ class Admission:
     ) -> None:
         self._config = config
         self._planner = planner
+        self._resumption = Resumption(planner, store)
         self._providers = providers
         self._tools = tools
         self._store = store
@@ -158,10 +153,11 @@ class Admission:
             # A host that waits has run its tools before it is given the end of the answer.
             hidden = plan.server_tools if host is None else (*plan.server_tools, *plan.host_tools)
             keeper = await session_keeper(request, hidden, self._store, context.world.now)
-            admitted = await self._resume(plan, context, slot) if host is None else None
-            admitted = admitted or await self._begin(plan, host, context, slot)
+            resumed = await self._resumption.take(plan, context) if host is None else None
+            started = resumed or await self._begin(plan, host, context)
         except StoreError as error:
             raise _out_of_reach(error) from None
+        admitted = self._admitted(plan, started, host, context, slot)
         return admitted if keeper is None else _kept_by(keeper, admitted)
 
     async def _take(self, slot: Slot, context: TurnContext) -> float:
@@ -195,7 +191,7 @@ class Admission:
 
     # --- an ordinary turn -----------------------------------------------------------------------------
 
-    async def _begin(self, plan: Plan, host: HostTools | None, context: TurnContext, slot: Slot) -> Admitted:
+    async def _begin(self, plan: Plan, host: HostTools | None, context: TurnContext) -> _Begun:
         request, world = plan.request, context.world
         messages = await reattached(
             plan.messages,
@@ -205,137 +201,31 @@ class Admission:
         )
         spec = self._planner.spec(plan, world.new_id("turn_"), messages, host, seed=world.seed())
         turn = Turn(spec)
-        row = self._row(plan, turn, world.now())
-        return self._admitted(plan, turn, row, Begin(trio.current_time()), host, context, slot)
-
-    def _row(self, plan: Plan, turn: Turn, now: float) -> TurnRow:
-        request, candidate = plan.request, turn.candidate
-        return TurnRow(
-            id=turn.spec.turn_id,
-            face=request.face,
-            model=plan.shown_model,
-            created_at=now,
-            owner=request.owner,
-            session_id=request.session_id,
-            provider=candidate.provider,
-            served_model=candidate.model,
-            routing=None
-            if not plan.routed
-            else {"role": request.role, "candidates": [each.origin for each in turn.spec.candidates]},
-            notes=plan.notes,
-        )
-
-    # --- a turn that goes on ----------------------------------------------------------------------------
-
-    async def _resume(self, plan: Plan, context: TurnContext, slot: Slot) -> Admitted | None:
-        """The parked turn that this request goes on with, taken, or `None`."""
-        request, store = plan.request, context.store(self._store)
-        brought = returned(request.messages)
-        if brought is None:
-            return None
-        ids = [result.tool_call_id for result in brought.results]
-        for park in await store.find_parks(request.owner, ids):
-            matched = self._match(plan, brought, park, context.world.seed())
-            if matched is None:
-                continue
-            turn, came = matched
-            missing = [call.id for call in turn.owed if call.id not in came]
-            if missing:
-                incomplete = AgentError(
-                    "invalid_tool_results",
-                    f"The turn {park.turn_id} waits for more results than came: {', '.join(missing)} "
-                    "are missing. Send all of them in one request.",
-                    param="messages",
-                )
-                incomplete.turn_id = park.turn_id
-                raise incomplete
-            old = await store.get_turn(park.turn_id)
-            now = context.world.now()
-            if old is None or not await store.take_park(park.turn_id, now, park.snapshot):
-                return None
-            row = self._gone_on(plan, old, now)
-            first = Resume(tuple(came.values()), trio.current_time(), brought.after)
-            return self._admitted(plan, turn, row, first, None, context, slot, park)
-        return None
-
-    def _match(
-        self, plan: Plan, brought: Returned, park: ParkRow, seed: int
-    ) -> tuple[Turn, dict[str, ToolResult]] | None:
-        """The parked turn and the results that came for it, if the request is its continuation and nothing
-        else.
-
-        Another model or an edited history means that the client wants something else: its view wins.
-        """
-        if park.model != plan.shown_model:
-            return None
-        answer = brought.answer_to(park.history)
-        if answer is None:
-            return None
-        try:
-            turn = Turn.restore(park.snapshot)
-        except SnapshotError:
-            return None
-        if not same_answer(turn.said, turn.owed, answer):
-            return None
-        if not same_instructions(turn.spec.messages, plan.messages) and not all(
-            is_random(call.id) for call in turn.owed
-        ):
-            # Two users of one key may ask the same and get the same call, whose id is but its number.
-            return None
-        served = turn.candidate
-        refs = sorted(
-            plan.refs, key=lambda ref: (ref.provider_id, ref.model.id) != (served.provider, served.model)
-        )
-        if (refs[0].provider_id, refs[0].model.id) != (served.provider, served.model):
-            return None
-        spec = self._planner.spec(
-            msgspec.structs.replace(plan, refs=tuple(refs)),
-            turn.spec.turn_id,
-            newly_instructed(turn.spec.messages, by=plan.messages),
-            None,
-            seed=seed,
-        )
-        # A history that the server keeps has the results of its own tools as well; the park has them too.
-        owed = {call.id for call in turn.owed}
-        results = [each for each in brought.all_results(answer) if each.tool_call_id in owed]
-        return Turn.restore(park.snapshot, spec), {each.tool_call_id: each for each in results}
-
-    def _gone_on(self, plan: Plan, old: TurnRow, now: float) -> TurnRow:
-        return msgspec.structs.replace(
-            old,
-            outcome="running",
-            reason=None,
-            error=None,
-            ended_at=None,
-            states=(*old.states, StateAt("resumed", now)),
-            notes=tuple(dict.fromkeys((*old.notes, *plan.notes))),
-        )
+        row = _new_row(plan, turn, world.now())
+        return _Begun(turn, row, Begin(trio.current_time()))
 
     # --- what runs ------------------------------------------------------------------------------------------
 
     def _admitted(
         self,
         plan: Plan,
-        turn: Turn,
-        row: TurnRow,
-        first: Begin | Resume,
+        started: _Begun | Resumed,
         host: HostTools | None,
         context: TurnContext,
         slot: Slot,
-        taken: ParkRow | None = None,
     ) -> Admitted:
-        request = plan.request
+        request, turn = plan.request, started.turn
         context.admitted(turn)
 
         def make_driver(sink: Sink, keeper: Keeper | None = None) -> Driver:
             journal = Journal(
                 context.store(self._store),
-                row,
+                started.row,
                 turn=turn,
                 world=context.world,
                 history=partial(history_digest, request.messages),
                 ttl=self._config.server.host_tool_ttl,
-                taken=taken,
+                taken=started.park,
                 keeper=keeper,
                 observer=self._observer,
                 traceparent=context.traceparent,
@@ -343,27 +233,12 @@ class Admission:
             return Driver(
                 turn,
                 providers=self._providers,
-                build_request=partial(build_request, journal),
+                build_request=partial(_provider_request, plan, context, journal),
                 tools=self._tools,
                 host=host,
                 journal=journal,
                 sink=sink,
                 context=context,
-            )
-
-        def build_request(journal: Journal, turn: Turn, nonce: str) -> ProviderRequest:
-            candidate = turn.candidate
-            sent = sent_to(turn, request, plan.tools, plan.makers)
-            if sent.left_out:
-                journal.note(
-                    f"messages left out to fit the context window of {candidate.origin}: {sent.left_out}"
-                )
-            return ProviderRequest(
-                model=candidate.model,
-                messages=sent.messages,
-                tools=plan.tools,
-                options=context.options(candidate, request.options, plan.options),
-                nonce=nonce,
             )
 
         return Admitted(
@@ -373,8 +248,8 @@ class Admission:
             plan.notes,
             plan.hidden,
             plan.ignored,
-            left_out_at_first(turn, first, request, plan.tools, plan.makers),
-            first,
+            left_out_at_first(turn, started.first, request, plan.tools, plan.makers),
+            started.first,
             make_driver,
             self._uses,
             slot,
@@ -406,6 +281,50 @@ class Admission:
         except StoreError as failed:
             raise _out_of_reach(failed) from None
         self._observer.ended(row, (), context.traceparent)
+
+
+class _Begun(Struct, frozen=True):
+    """An ordinary turn, new."""
+
+    turn: Turn
+    row: TurnRow
+    first: Begin
+    park: None = None
+
+
+def _new_row(plan: Plan, turn: Turn, now: float) -> TurnRow:
+    request, candidate = plan.request, turn.candidate
+    return TurnRow(
+        id=turn.spec.turn_id,
+        face=request.face,
+        model=plan.shown_model,
+        created_at=now,
+        owner=request.owner,
+        session_id=request.session_id,
+        provider=candidate.provider,
+        served_model=candidate.model,
+        routing=None
+        if not plan.routed
+        else {"role": request.role, "candidates": [each.origin for each in turn.spec.candidates]},
+        notes=plan.notes,
+    )
+
+
+def _provider_request(
+    plan: Plan, context: TurnContext, journal: Journal, turn: Turn, nonce: str
+) -> ProviderRequest:
+    """What the turn's provider is asked now. What is left out of it for its size is noted."""
+    candidate = turn.candidate
+    sent = sent_to(turn, plan.request, plan.tools, plan.makers)
+    if sent.left_out:
+        journal.note(f"messages left out to fit the context window of {candidate.origin}: {sent.left_out}")
+    return ProviderRequest(
+        model=candidate.model,
+        messages=sent.messages,
+        tools=plan.tools,
+        options=context.options(candidate, plan.request.options, plan.options),
+        nonce=nonce,
+    )
 
 
 def _out_of_reach(error: StoreError) -> AgentError:
