@@ -226,7 +226,7 @@ async def test_who_listens_hears_nothing_of_a_requests_own_id(monkeypatch: pytes
     """A recording of the refusal would never be the same again; a turn's id, which repeats, is heard."""
     contexts: list[Listener] = []
 
-    def context(agent: Agent) -> Listener:
+    def context(agent: Agent, traceparent: str | None = None) -> Listener:
         contexts.append(Listener(agent.world))
         return contexts[-1]
 
