@@ -15,7 +15,7 @@ import trio
 from msgspec import Struct
 
 from trio_agent.config.schema import Config
-from trio_agent.errors import AgentError
+from trio_agent.errors import AgentError, store_unavailable
 from trio_agent.planning import Choice, Plan, Planner
 from trio_agent.providers.contract import Provider, ProviderRequest
 from trio_agent.queueing import NoSlotError, Slot
@@ -38,8 +38,6 @@ from trio_agent.turn.session import SessionKeeper, continued, newest_branch, ses
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools, ToolBox
 from trio_agent.uses import Uses
-
-STORE_RETRY_SECONDS = 5.0
 
 
 class MakeDriver(Protocol):
@@ -115,7 +113,7 @@ class Admission:
             most = self._config.server.max_history_bytes
             newest = await context.kept("session", partial(newest_branch, request, self._store, most))
         except StoreError as error:
-            raise _out_of_reach(error) from None
+            raise store_unavailable(error) from None
         whole = continued(request, newest)
         try:
             admitted = await self._admit(whole.request, host, context, slot=slot)
@@ -156,7 +154,7 @@ class Admission:
             resumed = await self._resumption.take(plan, context) if host is None else None
             started = resumed or await self._begin(plan, host, context)
         except StoreError as error:
-            raise _out_of_reach(error) from None
+            raise store_unavailable(error) from None
         admitted = self._admitted(plan, started, host, context, slot)
         return admitted if keeper is None else _kept_by(keeper, admitted)
 
@@ -279,7 +277,7 @@ class Admission:
         try:
             await context.store(self._store).close_turn(row, ())
         except StoreError as failed:
-            raise _out_of_reach(failed) from None
+            raise store_unavailable(failed) from None
         self._observer.ended(row, (), context.traceparent)
 
 
@@ -325,10 +323,6 @@ def _provider_request(
         options=context.options(candidate, plan.request.options, plan.options),
         nonce=nonce,
     )
-
-
-def _out_of_reach(error: StoreError) -> AgentError:
-    return AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS)
 
 
 def _kept_by(session: SessionKeeper, admitted: Admitted) -> Admitted:

@@ -13,7 +13,7 @@ from trio_agent.admission import Admitted
 from trio_agent.boot import House
 from trio_agent.config.schema import Config
 from trio_agent.embedding import LiveTurn, live_turn
-from trio_agent.errors import AgentError
+from trio_agent.errors import shutting_down
 from trio_agent.event_log import EventLogs, LiveLog
 from trio_agent.generations import ContextsFor, Generation, plain_contexts
 from trio_agent.observing.log import TurnLog
@@ -44,8 +44,6 @@ from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools
 from trio_agent.world import World
-
-SHUTDOWN_RETRY_SECONDS = 5.0
 
 
 class _Door:
@@ -190,9 +188,7 @@ class Agent(Reloading):
             AgentError: why not, with the HTTP status it stands for.
         """
         if self._door.shut:
-            raise AgentError(
-                "server_shutdown", "The server is shutting down.", retry_after=SHUTDOWN_RETRY_SECONDS
-            )
+            raise shutting_down()
         context = context or self.context()
         slot = slot or self.slots.slot(request.owner)
         generation = self.generation
@@ -295,9 +291,7 @@ class Agent(Reloading):
             AgentError: the request would be refused, or the provider could not be asked.
         """
         if self._door.shut:
-            raise AgentError(
-                "server_shutdown", "The server is shutting down.", retry_after=SHUTDOWN_RETRY_SECONDS
-            )
+            raise shutting_down()
         generation = self.generation
         with generation.uses.held():
             return await generation.counter.count(request)

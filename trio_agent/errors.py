@@ -59,6 +59,11 @@ STATUS: Final[Mapping[str, int]] = {
 }
 """HTTP status by error code; every code that a client can meet is here."""
 
+STORE_RETRY_SECONDS: Final = 5.0
+"""When a request may come again that a store did not serve."""
+SHUTDOWN_RETRY_SECONDS: Final = 5.0
+"""When a request may come again that a server did not take any more: another one may be there by then."""
+
 # A repeat of the same request cannot mend these; said so with `x-should-retry: false`.
 FINAL_CODES: Final[frozenset[str]] = frozenset(
     {code for code, status in STATUS.items() if 400 <= status < 429} - {"request_timeout", "session_busy"}
@@ -115,6 +120,16 @@ class AgentError(Exception):
         )
         error.turn_id = self.turn_id
         return error
+
+
+def store_unavailable(error: Exception) -> AgentError:
+    """What a client is told of a store that fails."""
+    return AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS)
+
+
+def shutting_down() -> AgentError:
+    """What a client is told that comes too late."""
+    return AgentError("server_shutdown", "The server is shutting down.", retry_after=SHUTDOWN_RETRY_SECONDS)
 
 
 def error_of(problem: Problem) -> AgentError:

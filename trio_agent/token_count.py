@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Literal
 
 from msgspec import Struct
 
-from trio_agent.errors import AgentError, error_of
+from trio_agent.errors import AgentError, error_of, store_unavailable
 from trio_agent.planning import Planner
 from trio_agent.providers.contract import Provider, ProviderRequest, UpstreamError
 from trio_agent.statemachine.failure import Failure
@@ -22,8 +22,6 @@ from trio_agent.turn.session import continued, newest_branch
 from trio_agent.turn.signed_reasoning import as_seen_by
 
 logger = logging.getLogger("trio_agent")
-
-STORE_RETRY_SECONDS: Final = 5.0
 
 
 class TokenCount(Struct, frozen=True):
@@ -57,7 +55,7 @@ class TokenCounter:
         try:
             newest = await newest_branch(request, self._store, self._max_history_bytes)
         except StoreError as error:
-            raise _out_of_reach(error) from None
+            raise store_unavailable(error) from None
         whole = continued(request, newest)
         try:
             return await self._count(whole.request)
@@ -82,7 +80,7 @@ class TokenCounter:
                 traced=plan.is_of_several,
             )
         except StoreError as error:
-            raise _out_of_reach(error) from None
+            raise store_unavailable(error) from None
         wanted = ProviderRequest(
             model=ref.model.id,
             messages=as_seen_by(said, ref.provider_id, ref.full_name, plan.makers),
@@ -111,7 +109,3 @@ class TokenCounter:
         else:
             return counted if isinstance(counted, int) and counted >= 0 else None
         raise error_of(problem_of_one(CandidateFailure(provider_id, request.model, failure)))
-
-
-def _out_of_reach(error: StoreError) -> AgentError:
-    return AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS)

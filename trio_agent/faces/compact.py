@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from trio_agent.admission import STORE_RETRY_SECONDS, Admitted
+from trio_agent.admission import Admitted
 from trio_agent.agent import Agent
 from trio_agent.config.schema import ServerConfig
-from trio_agent.errors import AgentError, error_of
+from trio_agent.errors import AgentError, error_of, store_unavailable
 from trio_agent.event_log import LogReader
 from trio_agent.faces import idempotency
 from trio_agent.faces.answer import Headers, Send, send_error, send_json, turn_headers
@@ -136,7 +136,7 @@ async def _begin(
     try:
         before = await look_up(agent, request, incoming.owner)
     except StoreError as error:
-        raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+        raise store_unavailable(error) from None
     whole = decoded(request, incoming, agent.config.server, items=before.items, history=before.history)
     turn = _turn(whole, asked.ignored)
     if own:

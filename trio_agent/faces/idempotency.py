@@ -17,9 +17,9 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from trio_agent.admission import STORE_RETRY_SECONDS, Admitted
+from trio_agent.admission import Admitted
 from trio_agent.agent import Agent
-from trio_agent.errors import AgentError
+from trio_agent.errors import AgentError, store_unavailable
 from trio_agent.event_log import POLL_SECONDS, LiveLog, LogReader
 from trio_agent.faces.answer import NotedSend, Send
 from trio_agent.faces.request import Incoming
@@ -136,7 +136,7 @@ class Once(Struct, frozen=True, kw_only=True):
         except StoreError as error:
             if noted.began:
                 raise
-            raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+            raise store_unavailable(error) from None
 
     async def _attempt(self, send: Send) -> bool:
         """Answer it, if that is possible now; else another attempt is due."""

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from trio_agent.admission import STORE_RETRY_SECONDS
 from trio_agent.agent import Agent
-from trio_agent.errors import AgentError
+from trio_agent.errors import AgentError, store_unavailable
 from trio_agent.faces.messages_request import FACE, PLACE, Decoded, Definitions, Thread, decoded, parsed
 from trio_agent.faces.request import Incoming
 from trio_agent.statemachine import Turn
@@ -61,7 +60,7 @@ async def _thread(agent: Agent, owner: str, previous: str) -> Thread:
             param=PLACE,
         ) from None
     except StoreError as error:
-        raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+        raise store_unavailable(error) from None
     if root is None:
         raise _unknown(previous)
     messages = tuple(message for answer in chain for message in _decode_messages(answer.messages))

@@ -12,9 +12,9 @@ from functools import partial
 import msgspec
 from msgspec import Struct
 
-from trio_agent.admission import STORE_RETRY_SECONDS, Admitted
+from trio_agent.admission import Admitted
 from trio_agent.agent import Agent
-from trio_agent.errors import AgentError, error_of
+from trio_agent.errors import AgentError, error_of, store_unavailable
 from trio_agent.event_log import LiveLog, LogReader
 from trio_agent.faces import idempotency
 from trio_agent.faces.answer import Send, send_json, turn_headers
@@ -175,7 +175,7 @@ async def begin(
                 agent, incoming, request, response_id, before, own=own, over_socket=over_socket
             )
     except StoreError as error:
-        raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+        raise store_unavailable(error) from None
 
 
 async def _begin(

@@ -19,9 +19,8 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from trio_agent.admission import STORE_RETRY_SECONDS
 from trio_agent.agent import Agent
-from trio_agent.errors import AgentError, error_of
+from trio_agent.errors import AgentError, error_of, store_unavailable
 from trio_agent.faces.answer import Headers, error_headers, error_members
 from trio_agent.faces.request import Incoming, RawBody
 from trio_agent.faces.responses import begin, ended, taken_in
@@ -227,7 +226,7 @@ async def _warm_up(
     try:
         asked = await taken_in(agent, incoming, request, before)
     except StoreError as error:
-        raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+        raise store_unavailable(error) from None
     unstored = msgspec.structs.replace(asked.asked, store=False)
     head = head_of(unstored, agent.shown_model(asked.request), incoming, agent.config.server)
     sink = _SocketSink(socket, head, [], incoming.context.ended_at, request.body.stream_id)

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from trio_agent.admission import STORE_RETRY_SECONDS
 from trio_agent.agent import Agent
-from trio_agent.errors import AgentError
+from trio_agent.errors import AgentError, store_unavailable
 from trio_agent.faces.request import keyless
 from trio_agent.statemachine.conversation import (
     Image,
@@ -47,7 +46,7 @@ async def one(agent: Agent, owner: str, session_id: str, branch: str | None) -> 
         nodes = await agent.store.list_nodes(owner, session_id)
         path = await _branch(agent, owner, session_id, branch) if nodes else []
     except StoreError as error:
-        raise AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS) from None
+        raise store_unavailable(error) from None
     if not nodes:
         raise AgentError(
             "not_found",

@@ -14,12 +14,11 @@ from typing import Final, Self
 import trio
 from msgspec import Struct
 
-from trio_agent.errors import AgentError
+from trio_agent.errors import shutting_down
 from trio_agent.queueing.fair_queue import FairQueue, Ticket
 
 LONGEST_RETRY_SECONDS: Final = 60.0
 """The longest `Retry-After` of a full server; clients do not obey longer ones."""
-SHUTDOWN_RETRY_SECONDS: Final = 5.0
 WAIT_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the waits that are counted together, in seconds; longer ones have no bound of their own."""
 _REMEMBERED_ENDS = 32
@@ -171,9 +170,7 @@ class TurnSlots:
 
     def _refusal(self, waited: float) -> Exception:
         if self._closed:
-            return AgentError(
-                "server_shutdown", "The server is shutting down.", retry_after=SHUTDOWN_RETRY_SECONDS
-            )
+            return shutting_down()
         self._refused += 1
         return NoSlotError(waited, self.retry_after)
 

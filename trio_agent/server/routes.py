@@ -11,9 +11,8 @@ from msgspec import Struct
 from quart import Request, Response, Websocket, has_websocket_context, request, websocket
 from werkzeug.datastructures import Headers as WireHeaders
 
-from trio_agent.admission import STORE_RETRY_SECONDS
 from trio_agent.agent import Agent
-from trio_agent.errors import AgentError
+from trio_agent.errors import AgentError, store_unavailable
 from trio_agent.faces import (
     chat,
     compact,
@@ -205,7 +204,7 @@ class Routes:
 
         @self.app.errorhandler(StoreError)
         async def unreachable(error: StoreError) -> Response:
-            return await refused(AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS))
+            return await refused(store_unavailable(error))
 
 
 async def _run(

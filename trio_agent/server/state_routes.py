@@ -9,9 +9,8 @@ from typing import Any, Final
 import trio
 from quart import Response, request
 
-from trio_agent.admission import STORE_RETRY_SECONDS
 from trio_agent.agent import Agent
-from trio_agent.errors import AgentError
+from trio_agent.errors import AgentError, store_unavailable
 from trio_agent.faces import conversations, responses_state
 from trio_agent.faces.answer import NotedSend, send_error
 from trio_agent.faces.paging import flag_of, number_of, page_of
@@ -151,7 +150,7 @@ async def _read(
     except StoreError as error:
         if noted.began:
             raise  # without its end, nobody takes the stream for whole
-        unavailable = AgentError("store_unavailable", str(error), retry_after=STORE_RETRY_SECONDS)
+        unavailable = store_unavailable(error)
         await send_error(send, unavailable, refusals.about(unavailable, "GET", path))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 import msgspec
 import trio
 
+from trio_agent.errors import STORE_RETRY_SECONDS
 from trio_agent.statemachine import effects as fx
 from trio_agent.statemachine import events as ev
 from trio_agent.statemachine.conversation import ToolCall
@@ -57,7 +58,6 @@ UNHEARD: frozenset[type] = frozenset(
     }
 )
 DURABLE: frozenset[type] = frozenset({fx.OpenTurn, fx.Park, fx.Repark, fx.CloseTurn})
-STORE_RETRY_SECONDS = 5.0
 _Code: TypeAlias = Literal["store_unavailable", "internal_error"]
 
 
