@@ -16,7 +16,6 @@ EXPOSED_HEADERS: Final = ", ".join(
     (
         "X-Turn-Id",
         "X-Request-Id",
-        "X-Request-Id",
         "X-Ignored",
         "X-Truncated",
         "X-Usage-Source",
