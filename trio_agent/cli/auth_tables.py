@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trio_agent.cli.text_width import aligned
 from trio_agent.providers.credential_source import CredentialSource
 from trio_agent.providers.key_names import KEY_USES, modules_reading
 
@@ -36,7 +37,7 @@ def names_table(environ: Mapping[str, str], stored: Mapping[str, str]) -> list[s
         )
         for each in names_to_json(environ, stored)
     ]
-    return _aligned([("name", "comes from", "modules"), *rows]) if rows else []
+    return aligned([("name", "comes from", "modules"), *rows]) if rows else []
 
 
 def sources_to_json(sources: Sequence[CredentialSource]) -> str:
@@ -64,7 +65,7 @@ def sources_table(sources: Sequence[CredentialSource], lacking: Sequence[Credent
     for each in sources:
         place = f"{each.source}: {each.name}" if each.name else "-"
         rows.append((each.provider, each.module, "MISSING" if each in lacking else _state(each), place))
-    return "\n".join(_aligned(rows))
+    return "\n".join(aligned(rows))
 
 
 def _state(source: CredentialSource) -> str:
@@ -73,10 +74,3 @@ def _state(source: CredentialSource) -> str:
     if source.source == "none":
         return "none" if source.required else "not needed"
     return "there"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
