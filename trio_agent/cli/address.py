@@ -14,7 +14,7 @@ from trio_agent.cli.common import tell
 from trio_agent.config.binding import check_binding
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigProblem
-from trio_agent.server.address import ListenError, close_all, open_listeners
+from trio_agent.server.address import ListenError, authority, close_all, open_listeners
 from trio_agent.server.claim import Claim
 from trio_agent.server.options import ServeOptions
 
@@ -55,9 +55,8 @@ def key_of(options: ServeOptions, draft: Draft) -> str | None:
 def tell_address(options: ServeOptions, address: tuple[str, int], models: int, *, workers: int = 1) -> str:
     """Tell people, and programs that wait for it, that the server is there; how, without its name."""
     host, port = address
-    shown = f"[{host}]" if ":" in host else host
     by = f" with {workers} workers" if workers > 1 else ""
-    line = f"serves {models} models on http://{shown}:{port}{by}"
+    line = f"serves {models} models on http://{authority(host, port)}{by}"
     tell(options.log_format, f"trio-agent {line}")
     return line
 

@@ -6,6 +6,8 @@ import h11
 import trio
 from msgspec import Struct
 
+from trio_agent.server.address import authority
+
 _BYTES_MAX = 16 << 20
 
 
@@ -37,8 +39,7 @@ def _reachable(host: str) -> str:
 
 
 async def _get(host: str, port: int, path: str, key: str | None) -> Answer | None:
-    shown = f"[{host}]" if ":" in host else host
-    headers = [("host", f"{shown}:{port}"), ("connection", "close")]
+    headers = [("host", authority(host, port)), ("connection", "close")]
     if key is not None:
         headers.append(("authorization", f"Bearer {key}"))
     connection = h11.Connection(h11.CLIENT)

@@ -17,7 +17,7 @@ from trio_agent.cli.own_command import launcher
 from trio_agent.cli.probe import ask
 from trio_agent.cli.signalling import POLL_INTERVAL, NotEndedError, Say, end_server
 from trio_agent.private_files import FileLock
-from trio_agent.server.claim import ClaimError, Held, address, look, state_path, take_claim_now
+from trio_agent.server.claim import ClaimError, Held, look, state_path, take_claim_now
 from trio_agent.server.options import ServeOptions
 from trio_agent.server.state_file import ServerState, write_state
 
@@ -178,7 +178,7 @@ async def _answering(home: Path, started: Detached, within: float) -> str:
             state = found.state
             answer = await ask(state.host, state.port, "/v1/models", key=state.api_key, within=1.0)
             if answer is not None and answer.status == 200:
-                return address(state)
+                return state.url
         if trio.current_time() >= deadline:
             raise click.ClickException(
                 f"the new server, process {started.pid}, does not answer after {within:g} s; it goes on "

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from trio_agent.cli.probe import Answer, ask
-from trio_agent.server.claim import Unclaimed, address, clear_away, look, state_path
+from trio_agent.server.claim import Unclaimed, clear_away, look, state_path
 from trio_agent.server.state_file import Reloaded, ServerState
 
 Status: TypeAlias = Literal[
@@ -93,12 +93,11 @@ async def _of(state: ServerState, *, within: float, now: float) -> ServerStatus:
     models = await ask(state.host, state.port, "/v1/models", key=state.api_key, within=within)
     ready = await ask(state.host, state.port, "/health/ready", within=within) if models else None
     status, words = _judge(state, models, ready, within)
-    url = address(state)
     return ServerStatus(
         status=status,
-        message=f"the server, process {state.pid}, {words.format(url=url)}",
+        message=f"the server, process {state.pid}, {words.format(url=state.url)}",
         pid=state.pid,
-        url=url,
+        url=state.url,
         started_at=state.started_at,
         uptime_seconds=round(max(0.0, now - state.started_at), 3),
         version=state.version,

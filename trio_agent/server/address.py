@@ -1,4 +1,4 @@
-"""Sockets to listen on."""
+"""Sockets to listen on, and how an address is written."""
 
 from __future__ import annotations
 
@@ -80,4 +80,9 @@ def address_of(listener: trio.SocketListener) -> tuple[str, int]:
     return str(name[0]), int(name[1])
 
 
-__all__ = ["ListenError", "address_of", "close_all", "open_listeners"]
+def authority(host: str, port: int) -> str:
+    """Host and port as a URL has them (RFC 3986, 3.2): an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+__all__ = ["ListenError", "address_of", "authority", "close_all", "open_listeners"]

@@ -18,7 +18,7 @@ from trio_agent.config.schema import Config, ServerConfig
 from trio_agent.faces.responses_socket import Entry
 from trio_agent.generations import Generation
 from trio_agent.nursery import open_plain_nursery
-from trio_agent.server.address import address_of, open_listeners
+from trio_agent.server.address import address_of, authority, open_listeners
 from trio_agent.server.bodies import BodyBytes
 from trio_agent.server.limits import HttpLimits
 from trio_agent.server.listen import serve_asgi
@@ -151,7 +151,7 @@ async def serve_on(
             first is fit for the address has been seen to; a configuration with one that is not is refused.
     """
     addresses = [address_of(listener) for listener in listeners]
-    names = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses]
+    names = [authority(host, port) for host, port in addresses]
     exposure = partial(_exposure, [host for host, _ in addresses], api_key)
     with agent.checked_by(exposure):
         async with audited(agent.store, agent.config, names), open_plain_nursery() as nursery:

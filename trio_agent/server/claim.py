@@ -129,7 +129,7 @@ class Claim:
             ClaimError: it cannot be written.
         """
         path = state_path(self.home)
-        note = _Note(this_process(), address(state))
+        note = _Note(this_process(), state.url)
         try:
             await trio.to_thread.run_sync(write_state, path, state)
             self._lock.note(msgspec.json.encode(note))
@@ -229,18 +229,11 @@ def _unusable(error: OSError, path: Path) -> ConfigProblem:
     )
 
 
-def address(state: ServerState) -> str:
-    """The server's URL."""
-    host = f"[{state.host}]" if ":" in state.host else state.host
-    return f"http://{host}:{state.port}"
-
-
 __all__ = [
     "Claim",
     "ClaimError",
     "Held",
     "Unclaimed",
-    "address",
     "clear_away",
     "lock_path",
     "look",

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from trio_agent.private_files import read_whole, write_whole
+from trio_agent.server.address import authority
 from trio_agent.server.options import ServeOptions
 
 SCHEMA_VERSION: Final = 1
@@ -59,6 +60,11 @@ class ServerState(Struct, frozen=True, kw_only=True):
     stopping_at: float | None = None
     reload: Reloaded | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def url(self) -> str:
+        """Where the server serves."""
+        return f"http://{authority(self.host, self.port)}"
 
     def __repr__(self) -> str:  # a struct's own would print keys
         return f"ServerState(pid={self.pid}, host={self.host!r}, port={self.port}, …)"

@@ -9,7 +9,7 @@ import trio
 from trio_agent.cli.probe import ask
 from trio_agent.config.binding import is_loopback
 from trio_agent.server.address import ListenError, close_all, open_listeners
-from trio_agent.server.claim import Unclaimed, address, state_path
+from trio_agent.server.claim import Unclaimed, state_path
 
 from .finding import Finding, ok, problem, skipped, warning
 from .premises import Premises
@@ -32,7 +32,7 @@ async def check_server(premises: Premises) -> list[Finding]:
     began = trio.current_time()
     answer = await ask(state.host, state.port, "/health", within=premises.limit)
     took = round(trio.current_time() - began, 3)
-    where = f"process {state.pid} on {address(state)}"
+    where = f"process {state.pid} on {state.url}"
     if answer is None or answer.status >= 500:
         remedy = "look into its log, and start it again: trio-agent serve stop --force, then serve"
         return [problem("server", f"{where} does not answer", remedy, seconds=took)]
