@@ -113,13 +113,13 @@ def _has_colours() -> bool:
     return wanted and sys.stderr.isatty()
 
 
-def tell(form: LogFormat, text: str) -> None:
+def tell(form: LogFormat, text: str, *, level: int = logging.INFO) -> None:
     """Say on standard error what is said whatever the log's level is, in the form of the log."""
     if not writes_json(form):
         click.echo(text, err=True)
         return
     said = logging.getLogger("trio_agent.serve")
-    record = said.makeRecord(said.name, logging.INFO, "", 0, text, (), None)
+    record = said.makeRecord(said.name, level, "", 0, text, (), None)
     for handler in logging.getLogger().handlers:
         handler.handle(record)
 
@@ -134,6 +134,7 @@ def tell_refused(form: LogFormat, error: ConfigError) -> None:
     tell(
         form,
         f"configuration not reloaded, the one before stays in force:\n\n{render_problems(error.problems)}",
+        level=logging.ERROR,
     )
 
 
