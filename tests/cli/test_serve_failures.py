@@ -24,13 +24,13 @@ def test_two_at_the_same_instant(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     try:
-        until(lambda: any(process.poll() is not None for process in both), 20)
+        until(lambda: any(process.poll() is not None for process in both))
         lost, won = sorted(both, key=lambda process: process.poll() is None)
         _, errors = lost.communicate(timeout=5)
         assert lost.returncode == 2, errors
         assert f"already, process {won.pid}".encode() in errors
         assert b"[home_in_use]" in errors
-        held = until(lambda: (found := look(home)) and isinstance(found, Held) and found.state, 20)
+        held = until(lambda: (found := look(home)) and isinstance(found, Held) and found.state)
         assert held.pid == won.pid
         won.terminate()
         assert won.wait(10) == 0

@@ -117,7 +117,7 @@ def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
             until(lambda: '"a"' in next(lines))
             workers.server.signal(signal.SIGKILL)
             assert [line for line in lines if line][-1] == "data: [DONE]"
-        until(lambda: not any(alive(pid) for pid in pids), 20)
+        until(lambda: not any(alive(pid) for pid in pids))
         assert not accepts(workers.server.port)
 
 

@@ -46,7 +46,7 @@ def run_command(
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -97,12 +97,12 @@ class Served:
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def end(self, limit_s: float = 10.0) -> int:
+    def end(self, limit_s: float = 30.0) -> int:
         """Wait for the process; its exit code."""
         return self.process.wait(limit_s)
 
 
-def until(what: Any, limit_s: float = 5.0) -> Any:
+def until(what: Any, limit_s: float = 30.0) -> Any:
     """Ask again and again until the answer is true, and return it: for what only another process knows."""
     end = time.monotonic() + limit_s
     while True:
