@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from trio_agent.cli.turns_table import table
 from trio_agent.faces.turn_records import record_of
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.store.contract import CallRow, StateAt, TurnRow
+from trio_agent.store.reading import open_records
 from trio_agent.store.sqlite import SqliteStore, open_store
 
 BEGAN = 1_700_000_000.0
@@ -477,7 +479,7 @@ def test_a_database_that_cannot_be_read(
 
 def test_a_database_that_is_locked(filled: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program that takes all of it for itself is named as the reason, after a while."""
-    monkeypatch.setattr("trio_agent.store.reading.open_records.__kwdefaults__", {"busy_timeout": 0.01})
+    monkeypatch.setattr("trio_agent.cli.database.open_records", partial(open_records, busy_timeout=0.01))
     with closing(sqlite3.connect(filled.database, isolation_level=None)) as db:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("BEGIN EXCLUSIVE")
