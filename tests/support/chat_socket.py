@@ -15,7 +15,7 @@ class Caller:
 
     def __init__(self, server: Served, text: str, *, stream: bool = True, model: str = "demo") -> None:
         body = json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": text}]})
-        self.socket = socket.socket()
+        self.socket = server.open.enter_context(socket.socket())
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.socket.settimeout(15)
         self.socket.connect(("127.0.0.1", server.port))

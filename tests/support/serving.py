@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class Served:
     log: Path
     key: str | None
     client: httpx.Client
+    open: ExitStack = field(default_factory=ExitStack)
+    """What tests have opened to it, closed with it: a test that fails must not leave sockets to the next."""
 
     @property
     def url(self) -> str:
@@ -136,7 +138,10 @@ def serving(
     try:
         found = until(lambda: _started(process, log), START_LIMIT_S)
         served = Served(process, int(found[2]), home, log, key, httpx.Client())
-        with httpx.Client(base_url=served.url, headers=served.headers, timeout=30) as served.client:
+        with (
+            served.open,
+            httpx.Client(base_url=served.url, headers=served.headers, timeout=30) as served.client,
+        ):
             yield served
     finally:
         process.kill()

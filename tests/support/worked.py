@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,19 @@ class Workers:
         client = self._clients.get(number)
         if client is None or self._number(client) != number:
             client = self._clients[number] = self.another(number)
-            self._open.callback(client.close)
         return client
 
     def another(self, number: int) -> httpx.Client:
-        """One more client of that kind, to be closed by the caller."""
+        """One more client of that kind. It may be closed early, and is closed with the others."""
 
         def found() -> httpx.Client | None:
-            client = self.fresh()
-            if self._number(client) == number:
+            with ExitStack() as failing:
+                client = failing.enter_context(closing(self.fresh()))
+                if self._number(client) != number:
+                    return None
+                failing.pop_all()
+                self._open.callback(client.close)
                 return client
-            client.close()
-            return None
 
         client: httpx.Client = until(found, START_LIMIT_S)
         return client
