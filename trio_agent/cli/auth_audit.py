@@ -10,13 +10,12 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import trio
 
 from trio_agent.store.audit import AuditKind
 from trio_agent.store.contract import StoreError
-from trio_agent.store.schema import load_migrations
+from trio_agent.store.schema import connect_onlooker, load_migrations
 from trio_agent.store.sqlite import open_store
 from trio_agent.world import RealWorld
 
@@ -44,7 +43,7 @@ def write_entry(database: Path, kind: AuditKind, details: Mapping[str, Any]) -> 
 
 
 def _schema_of(database: Path) -> int:
-    with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as connection:
+    with closing(connect_onlooker(database, _SECONDS)) as connection:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 

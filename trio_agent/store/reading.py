@@ -11,13 +11,12 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import quote
 
 from trio_agent.store import queries
 from trio_agent.store.audit import AuditEntry
 from trio_agent.store.contract import CallRow, StoreError, TurnRow
 from trio_agent.store.failures import explain
-from trio_agent.store.schema import check_ours, load_migrations
+from trio_agent.store.schema import check_ours, connect_onlooker, load_migrations
 
 T = TypeVar("T")
 
@@ -96,9 +95,7 @@ def open_records(path: Path, *, busy_timeout: float = BUSY_SECONDS) -> Iterator[
             "may name another one."
         )
     try:
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode=ro", uri=True, timeout=busy_timeout, isolation_level=None
-        )
+        connection = connect_onlooker(path, busy_timeout)
     except sqlite3.Error as error:
         raise _told(path, error) from error
     with closing(connection):

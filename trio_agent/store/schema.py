@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from trio_agent.store.contract import StoreError
 
@@ -62,6 +63,15 @@ def connect_reader(database: Path, busy_timeout: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def connect_onlooker(database: Path, busy_timeout: float) -> sqlite3.Connection:
+    """A connection for whoever is not the store's server: it makes no file, and changes none.
+
+    Raises sqlite3.Error.
+    """
+    uri = f"file:{quote(str(database))}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)
 
 
 def _connect(database: Path, busy_timeout: float) -> sqlite3.Connection:

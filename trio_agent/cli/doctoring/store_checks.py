@@ -8,7 +8,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import trio
 
@@ -18,7 +17,7 @@ from trio_agent.private_files import is_locked
 from trio_agent.store.contract import StoreError
 from trio_agent.store.failures import explain
 from trio_agent.store.files import Gate, gate_path, instance_ids, instance_lock_path
-from trio_agent.store.schema import check_ours, connect_writer, load_migrations
+from trio_agent.store.schema import check_ours, connect_onlooker, connect_writer, load_migrations
 
 from .finding import Finding, ok, problem, skipped
 from .premises import Premises
@@ -64,9 +63,7 @@ def _check_folder(path: Path) -> Finding:
 def _read(path: Path, limit: float) -> tuple[list[Finding], int | None]:
     """What can be learnt from the file alone, and its schema where it may be tried to write."""
     try:
-        with closing(
-            sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=limit)
-        ) as database:
+        with closing(connect_onlooker(path, limit)) as database:
             newest = len(load_migrations())
             schema = check_ours(database, newest)
             findings = [_check_schema(path, schema, newest), _check_pages(database, limit)]
