@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from trio_agent.config.home import database_path, ensure_home, resolve_home
+from trio_agent.config.home import choose_database, ensure_home, resolve_home
 from trio_agent.config.load import Draft
-from trio_agent.config.problems import ConfigError, ConfigProblem, quote
+from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.config.schema import Config, StoreConfig
 from trio_agent.providers.contract import Mount
 from trio_agent.providers.credentials import Credentials, CredentialsError
@@ -135,14 +135,10 @@ async def _open_store(
     if draft.lacks("store") or (config.store.path is None and home is None):
         return None
     try:
-        path = database_path(home or Path(), workspace)
+        path = choose_database(config.store.path, home, workspace)
     except ConfigError as error:
         problems += error.problems
         return None
-    if config.store.path is not None and workspace is not None:
-        problems.append(_two_databases(workspace))
-        return None
-    path = config.store.path or path
     try:
         return await resources.enter_async_context(
             open_store(
@@ -157,16 +153,6 @@ async def _open_store(
         remedy = "mend that, or name another file in store.url, as sqlite:///absolute/path"
         problems.append(ConfigProblem("store_unusable", "store.url", str(error), remedy=remedy))
         return None
-
-
-def _two_databases(workspace: str) -> ConfigProblem:
-    return ConfigProblem(
-        "config_invalid_value",
-        "store.url",
-        f"the workspace {quote(workspace)} has a database of its own in the home, and this names another one",
-        "one of the two",
-        remedy="leave out store.url, or --workspace (TRIO_AGENT_WORKSPACE)",
-    )
 
 
 def limits_of(config: StoreConfig) -> Limits:

@@ -335,6 +335,21 @@ def test_a_store_that_takes_no_entry_keeps_nobody_from_his_keys(run: Any, home: 
     assert database.read_bytes() == before
 
 
+def test_no_entry_is_written_to_a_database_that_may_not_be_meant(
+    run: Any, home: Path, tmp_path: Path
+) -> None:
+    """Where the configuration does not say which store is meant, the home's own is not taken for it."""
+    home.mkdir(mode=0o700)
+    make_store(home / "store.sqlite3")
+    path = tmp_path / "host_config.json"
+    path.write_text(json.dumps({"store": {"url": "mysql://db"}}), encoding="utf-8")
+    result = run("set", "OPENAI_API_KEY", "--config", str(path), given=SECRET)
+    assert result.exit_code == 0
+    assert "audit log lacks" in result.stderr
+    assert stored(home) == {"OPENAI_API_KEY": SECRET}
+    assert audit_log(home / "store.sqlite3") == []
+
+
 def on_terminal(home: Path, *words: str, asked: bytes, typed: str) -> tuple[int, bytes]:
     """Run `trio-agent auth …` on a terminal and type what it asks for; its exit code, and what was shown."""
     master, slave = pty.openpty()

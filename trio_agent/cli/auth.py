@@ -17,7 +17,7 @@ from trio_agent.cli.auth_secret import read_secret
 from trio_agent.cli.auth_tables import names_table, names_to_json, sources_table, sources_to_json
 from trio_agent.cli.common import config_option, read_draft
 from trio_agent.cli.credential_file import CredentialFile
-from trio_agent.config.home import database_path, ensure_home, resolve_home
+from trio_agent.config.home import ensure_home, resolve_home
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError
 from trio_agent.config.schema import Config
@@ -231,16 +231,16 @@ def _variable_of(given: tuple[str, ...], config_path: Path | None) -> str:
 
 def _audit(kind: AuditKind, details: Mapping[str, Any], config_path: Path | None) -> None:
     """Note a change in the audit log of the store that the configuration names, or of the home's own."""
-    config = None if config_path is None else read_draft(config_path).config
-    workspace = os.environ.get("TRIO_AGENT_WORKSPACE") or None
+    from trio_agent.cli.database import find_database  # what reads a store takes long to import
+
     try:
-        database = (config and config.store.path) or database_path(resolve_home(os.environ), workspace)
+        database = find_database(config_path, os.environ.get("TRIO_AGENT_WORKSPACE") or None)
     except ConfigError as error:
         click.echo(f"The audit log lacks this change: {error.problems[0].message}", err=True)
         return
     if not database.exists():
         return
-    from trio_agent.cli.auth_audit import write_entry  # what opens a store takes long to import
+    from trio_agent.cli.auth_audit import write_entry
 
     if why := write_entry(database, kind, details):
         click.echo(f"The audit log lacks this change: {why}", err=True)

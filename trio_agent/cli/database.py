@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trio_agent.cli.common import config_option, read_draft, workspace_option
-from trio_agent.config.home import database_path, resolve_home
-from trio_agent.config.problems import ConfigError, ConfigProblem, quote
+from trio_agent.config.home import choose_database, resolve_home
+from trio_agent.config.problems import ConfigError
 from trio_agent.errors import AgentError
 from trio_agent.store.contract import StoreError
 from trio_agent.store.reading import Records, open_records
@@ -31,24 +31,14 @@ def find_database(config_path: Path | None, workspace: str | None = None) -> Pat
     Raises:
         ConfigError: it does not, or names another one than the workspace's.
     """
+    configured: Path | None = None
     if config_path is not None:
         draft = read_draft(config_path)
         if draft.config is None or draft.lacks("store"):
             raise ConfigError(draft.problems)
-        if draft.config.store.path is not None:
-            if workspace is not None:
-                raise ConfigError([_two_databases(workspace)])
-            return draft.config.store.path
-    return database_path(resolve_home(os.environ), workspace)
-
-
-def _two_databases(workspace: str) -> ConfigProblem:
-    return ConfigProblem(
-        "config_invalid_value",
-        "store.url",
-        f"the workspace {quote(workspace)} has a database of its own in the home, and this names another one",
-        remedy="leave out --config (TRIO_AGENT_CONFIG), or --workspace (TRIO_AGENT_WORKSPACE)",
-    )
+        configured = draft.config.store.path
+    home = resolve_home(os.environ) if configured is None else None
+    return choose_database(configured, home, workspace)
 
 
 @contextmanager

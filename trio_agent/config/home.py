@@ -84,6 +84,32 @@ def database_path(home: Path, workspace: str | None = None) -> Path:
     return home / "workspaces" / workspace / _DATABASE
 
 
+def choose_database(configured: Path | None, home: Path | None, workspace: str | None = None) -> Path:
+    """The database that `store.url` names, else the one that `database_path` has.
+
+    Args:
+        configured: what `store.url` names, if anything.
+        home: may be left out where something is configured.
+
+    Raises:
+        ConfigError: `config_invalid_value`: that is no name of a workspace, or both name a database.
+    """
+    in_home = database_path(home or Path(), workspace)
+    if configured is None:
+        return in_home
+    if workspace is None:
+        return configured
+    problem = ConfigProblem(
+        "config_invalid_value",
+        "store.url",
+        f"the workspace {quote(workspace)} has a database of its own in the home, and this names another one",
+        "one of the two",
+        remedy="leave out store.url (of a command that looks at records: --config), or --workspace "
+        "(TRIO_AGENT_WORKSPACE)",
+    )
+    raise ConfigError([problem])
+
+
 def _unusable(message: str, remedy: str) -> ConfigError:
     expected = "a folder that belongs to this user alone"
     return ConfigError([ConfigProblem("config_home_unusable", _VARIABLE, message, expected, remedy=remedy)])
