@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from trio_agent.cli.claiming import claimed
 from trio_agent.cli.common import tell
-from trio_agent.config.binding import check_binding
+from trio_agent.config.binding import check_binding, key_in_force
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigProblem
 from trio_agent.server.address import ListenError, authority, close_all, open_listeners
@@ -47,9 +47,8 @@ async def taken(options: ServeOptions, draft: Draft) -> AsyncIterator[Place]:
 
 def key_of(options: ServeOptions, draft: Draft) -> str | None:
     """The key that callers must bring: that of the command line, or the configuration's."""
-    if options.api_key is None and draft.config is not None:
-        return draft.config.server.api_key
-    return options.api_key
+    configured = None if draft.config is None else draft.config.server.api_key
+    return key_in_force(options.api_key, configured)
 
 
 def tell_address(options: ServeOptions, address: tuple[str, int], models: int, *, workers: int = 1) -> str:

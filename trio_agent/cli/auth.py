@@ -17,6 +17,7 @@ from trio_agent.cli.auth_secret import read_secret
 from trio_agent.cli.auth_tables import names_table, names_to_json, sources_table, sources_to_json
 from trio_agent.cli.common import config_option, read_draft
 from trio_agent.cli.credential_file import CredentialFile
+from trio_agent.cli.terminal import is_terminal
 from trio_agent.config.home import ensure_home, resolve_home
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError
@@ -187,7 +188,7 @@ def clear(yes: bool, config_path: Path | None) -> None:
         click.echo("There are no keys in the home.", err=True)
         return
     if not yes:
-        if not sys.stdin.isatty():
+        if not is_terminal(sys.stdin):
             raise click.UsageError("this deletes all keys in the home: repeat it with --yes")
         if not click.confirm(f"Delete {file.path} with all its keys?", err=True):
             raise click.Abort

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import click
 
+from trio_agent.cli.terminal import is_terminal, wants_colours
 from trio_agent.config.load import Draft, load_draft
 from trio_agent.config.problems import ConfigError, ConfigProblem, render_problems
 from trio_agent.observing.formats import JsonFormatter, TextFormatter
@@ -90,7 +91,7 @@ def log_to_stderr(
     if writes_json(form):
         handler.setFormatter(JsonFormatter(worker=worker))
     else:
-        handler.setFormatter(TextFormatter(colour=_has_colours(), worker=worker))
+        handler.setFormatter(TextFormatter(colour=wants_colours() and is_terminal(sys.stderr), worker=worker))
     if not turns:
         handler.addFilter(lambda record: record.name != "trio_agent.turn")
     logging.basicConfig(handlers=[handler], level=level.upper())
@@ -104,13 +105,7 @@ def log_to_stderr(
 
 def writes_json(form: LogFormat) -> bool:
     """Whether the log is JSON, in this form and with this standard error."""
-    return form == "json" or (form == "auto" and not sys.stderr.isatty())
-
-
-def _has_colours() -> bool:
-    """Whether standard error is a terminal that shows them, to somebody who wants to see them."""
-    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return wanted and sys.stderr.isatty()
+    return form == "json" or (form == "auto" and not is_terminal(sys.stderr))
 
 
 def tell(form: LogFormat, text: str, *, level: int = logging.INFO) -> None:

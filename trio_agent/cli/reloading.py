@@ -14,6 +14,7 @@ from trio_agent.auditing import about_config, audit
 from trio_agent.cli.claiming import refused, shutdown_limit
 from trio_agent.cli.common import read_draft, tell_refused, tell_reloaded, unforeseen
 from trio_agent.cli.wanted import Wanted
+from trio_agent.config.binding import key_in_force
 from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.reloading import Reload
 from trio_agent.server.claim import Claim
@@ -86,7 +87,7 @@ async def note_reloaded(agent: Agent, options: ServeOptions, claim: Claim | None
         await claim.update(
             providers={mounted.id: len(mounted.models) for mounted in agent.providers.values()},
             models=len(agent.models()),
-            api_key=config.server.api_key if options.api_key is None else options.api_key,
+            api_key=key_in_force(options.api_key, config.server.api_key),
             shutdown_limit=shutdown_limit(config.server),
             reload=Reloaded(at=agent.world.now(), ok=True),
         )

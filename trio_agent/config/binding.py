@@ -65,6 +65,11 @@ def check_binding(host: str, api_key: str | None) -> list[ConfigProblem]:
     return [ConfigProblem("config_weak_key", _KEY_PATH, message, expected, remedy=_MAKE_ONE)]
 
 
+def key_in_force(given: str | None, configured: str | None) -> str | None:
+    """The key that callers must bring: one that the server was given wins over the configuration's."""
+    return configured if given is None else given
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address: 127.0.0.0/8, ::1 and the name localhost."""
     name = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host

@@ -11,10 +11,10 @@ import trio
 
 from trio_agent.agent import Agent
 from trio_agent.auditing import audited
-from trio_agent.config.binding import check_binding
+from trio_agent.config.binding import check_binding, key_in_force
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError, ConfigProblem
-from trio_agent.config.schema import Config, ServerConfig
+from trio_agent.config.schema import ServerConfig
 from trio_agent.faces.responses_socket import Entry
 from trio_agent.generations import Generation
 from trio_agent.nursery import open_plain_nursery
@@ -56,7 +56,7 @@ class Application:
         if self._newest is None or self._newest[0] is not generation:
             routes = Routes(
                 self._agent.under(generation),
-                api_key=_key(self._api_key, generation.config),
+                api_key=key_in_force(self._api_key, generation.config.server.api_key),
                 bytes_held=self._bytes_held,
                 enter=self._enter,
                 leaving=self._leaving,
@@ -71,11 +71,6 @@ class Application:
             routes = self._routes(agent.generation)
             routes.check_socket(headers)
             yield Entry(routes.agent, routes.budget.hold)
-
-
-def _key(given: str | None, config: Config) -> str | None:
-    """The key in force: the one that was given wins over the configuration's."""
-    return config.server.api_key if given is None else given
 
 
 def create_app(
@@ -124,7 +119,7 @@ async def serve(  # noqa: ASYNC128 - `serve_on` says that it has started
         ConfigError: without a key, or with a weak one, the address is not served.
         ListenError: the address cannot be bound; the message says why and what to do.
     """
-    problems = check_binding(host, _key(api_key, agent.config))
+    problems = check_binding(host, key_in_force(api_key, agent.config.server.api_key))
     if problems:
         raise ConfigError(problems)
     await serve_on(
@@ -180,5 +175,5 @@ def _exposure(hosts: Sequence[str], api_key: str | None, draft: Draft) -> list[C
     """What forbids to serve these hosts with the key of another configuration."""
     if draft.config is None or (api_key is None and draft.lacks("server", "api_key")):
         return []
-    key = _key(api_key, draft.config)
+    key = key_in_force(api_key, draft.config.server.api_key)
     return list(dict.fromkeys(problem for host in hosts for problem in check_binding(host, key)))

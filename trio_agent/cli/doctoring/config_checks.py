@@ -6,7 +6,7 @@ import stat
 from typing import Any
 
 from trio_agent.cli.unbooted import unbooted_problems
-from trio_agent.config.binding import check_binding
+from trio_agent.config.binding import check_binding, key_in_force
 from trio_agent.config.mask import MASK, masked
 from trio_agent.config.problems import ConfigProblem
 
@@ -40,7 +40,7 @@ def check_config(premises: Premises) -> list[Finding]:
 def check_address(premises: Premises) -> list[Finding]:
     """Whether the address may be served with this key."""
     config = premises.config
-    key = premises.api_key or (config.server.api_key if config else None)
+    key = key_in_force(premises.api_key, config.server.api_key if config else None)
     problems = check_binding(premises.bind, key)
     if problems:
         return [problem("key", each.message, each.remedy) for each in problems]
