@@ -14,7 +14,7 @@ import pytest
 import trio.testing
 from support.serving import script
 
-from trio_agent.cli import common
+from trio_agent.cli import telling
 from trio_agent.observing.formats import JsonFormatter, TextFormatter, count, dollars, one_line, seconds
 from trio_agent.observing.log import fields_of
 from trio_agent.statemachine.conversation import Usage
@@ -266,10 +266,10 @@ def test_which_form_the_log_takes(
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
-    common.log_to_stderr("info", form)
+    telling.log_to_stderr("info", form)
     for library in ("quart.app", "hypercorn.error", "httpx", "trio"):
         logging.getLogger(library).error("from %s\nand on", library)
-    common.tell(form, "said in any case")
+    telling.tell(form, "said in any case")
     *logged, said = errors.getvalue().splitlines()
     assert len(logged) == 4
     for line in logged:

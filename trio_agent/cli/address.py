@@ -10,7 +10,7 @@ import trio
 from msgspec import Struct
 
 from trio_agent.cli.claiming import claimed
-from trio_agent.cli.common import tell
+from trio_agent.cli.telling import tell
 from trio_agent.config.binding import check_binding, key_in_force
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigProblem

@@ -11,8 +11,9 @@ import click
 import msgspec
 import trio
 
-from trio_agent.cli.common import config_option, log_to_stderr, read_draft
+from trio_agent.cli.common import config_option, read_draft
 from trio_agent.cli.progress import Progress, progress
+from trio_agent.cli.telling import log_to_stderr
 from trio_agent.cli.terminal import columns_of
 from trio_agent.cli.text_width import aligned, clipped
 from trio_agent.cli.waiting import waiting

@@ -12,7 +12,8 @@ import trio
 from trio_agent.agent import Agent
 from trio_agent.auditing import about_config, audit
 from trio_agent.cli.claiming import refused, shutdown_limit
-from trio_agent.cli.common import read_draft, tell_refused, tell_reloaded, unforeseen
+from trio_agent.cli.common import read_draft
+from trio_agent.cli.telling import tell_refused, tell_reloaded, unforeseen
 from trio_agent.cli.wanted import Wanted
 from trio_agent.config.binding import key_in_force
 from trio_agent.config.problems import ConfigError, ConfigProblem

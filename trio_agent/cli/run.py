@@ -10,8 +10,9 @@ import click
 import msgspec
 import trio
 
-from trio_agent.cli.common import config_option, log_to_stderr, read_draft, record_option
+from trio_agent.cli.common import config_option, read_draft, record_option
 from trio_agent.cli.progress import Progress, progress
+from trio_agent.cli.telling import log_to_stderr
 from trio_agent.cli.waiting import waiting
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError, ConfigProblem

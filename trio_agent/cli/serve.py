@@ -11,20 +11,18 @@ import click
 import trio
 from click.core import ParameterSource
 
-from trio_agent.cli.common import (
+from trio_agent.cli.common import config_option, record_option, workspace_option
+from trio_agent.cli.own_command import begin_without_key
+from trio_agent.cli.serve_group import ServeGroup, refuse_options
+from trio_agent.cli.telling import (
     FORMATS,
     LEVELS,
     NOT_RELOADING,
     SHUTTING_DOWN,
     LogFormat,
-    config_option,
     log_to_stderr,
-    record_option,
     tell,
-    workspace_option,
 )
-from trio_agent.cli.own_command import begin_without_key
-from trio_agent.cli.serve_group import ServeGroup, refuse_options
 from trio_agent.cli.wanted import Wanted
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.options import ServeOptions

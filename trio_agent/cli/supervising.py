@@ -14,15 +14,8 @@ import trio
 
 from trio_agent.cli.address import Place, key_of, taken, tell_address
 from trio_agent.cli.claiming import announce, refused, shutdown_limit, state_with
-from trio_agent.cli.common import (
-    NOT_RELOADING,
-    SHUTTING_DOWN,
-    read_draft,
-    tell,
-    tell_refused,
-    tell_reloaded,
-    unforeseen,
-)
+from trio_agent.cli.common import read_draft
+from trio_agent.cli.telling import NOT_RELOADING, SHUTTING_DOWN, tell, tell_refused, tell_reloaded, unforeseen
 from trio_agent.cli.wanted import Wanted
 from trio_agent.config.load import Draft, parse_draft
 from trio_agent.config.problems import ConfigError

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from trio_agent.cli.common import log_to_stderr
+from trio_agent.cli.telling import log_to_stderr
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.workers.channel import Channel
 from trio_agent.server.workers.messages import Start, ToWorker, decode_to_worker

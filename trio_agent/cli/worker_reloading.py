@@ -10,8 +10,8 @@ from typing import Final, TypeAlias
 import trio
 
 from trio_agent.agent import Agent
-from trio_agent.cli.common import unforeseen
 from trio_agent.cli.reloading import audit_refused, audit_reloaded
+from trio_agent.cli.telling import unforeseen
 from trio_agent.config.load import parse_draft
 from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.generations import Generation
