@@ -27,6 +27,32 @@ def config_option(function: F) -> F:
     )(function)
 
 
+def bind_option(text: str) -> Callable[[F], F]:
+    """`--bind HOST`, or the variable, with this line of help."""
+    return click.option(
+        "--bind",
+        metavar="HOST",
+        default="127.0.0.1",
+        show_default=True,
+        envvar="TRIO_AGENT_BIND",
+        show_envvar=True,
+        help=text,
+    )
+
+
+def port_option(text: str, *, least: int = 1) -> Callable[[F], F]:
+    """`--port`, or the variable, with this line of help; `least` is 0 where any free one may be taken."""
+    return click.option(
+        "--port",
+        default=9099,
+        show_default=True,
+        type=click.IntRange(least, 65535),
+        envvar="TRIO_AGENT_PORT",
+        show_envvar=True,
+        help=text,
+    )
+
+
 def record_option(function: F) -> F:
     """`--record DIR`, or the variable."""
     return click.option(

@@ -12,7 +12,7 @@ import click
 import msgspec
 import trio
 
-from trio_agent.cli.common import config_option, workspace_option
+from trio_agent.cli.common import bind_option, config_option, port_option, workspace_option
 from trio_agent.cli.progress import Progress, progress
 from trio_agent.cli.waiting import waiting
 from trio_agent.observing.formats import one_line
@@ -33,24 +33,8 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @config_option
 @workspace_option
-@click.option(
-    "--bind",
-    metavar="HOST",
-    default="127.0.0.1",
-    show_default=True,
-    envvar="TRIO_AGENT_BIND",
-    show_envvar=True,
-    help="The address that a server is to listen on.",
-)
-@click.option(
-    "--port",
-    default=9099,
-    show_default=True,
-    type=click.IntRange(1, 65535),
-    envvar="TRIO_AGENT_PORT",
-    show_envvar=True,
-    help="The port that a server is to take.",
-)
+@bind_option("The address that a server is to listen on.")
+@port_option("The port that a server is to take.")
 @click.option(
     "--timeout",
     default=10.0,

@@ -11,7 +11,7 @@ import click
 import trio
 from click.core import ParameterSource
 
-from trio_agent.cli.common import config_option, record_option, workspace_option
+from trio_agent.cli.common import bind_option, config_option, port_option, record_option, workspace_option
 from trio_agent.cli.own_command import begin_without_key
 from trio_agent.cli.serve_group import ServeGroup, refuse_options
 from trio_agent.cli.telling import (
@@ -19,13 +19,12 @@ from trio_agent.cli.telling import (
     LEVELS,
     NOT_RELOADING,
     SHUTTING_DOWN,
-    LogFormat,
     log_to_stderr,
     tell,
 )
 from trio_agent.cli.wanted import Wanted
 from trio_agent.nursery import open_plain_nursery
-from trio_agent.server.options import ServeOptions
+from trio_agent.server.options import LogFormat, ServeOptions
 
 if TYPE_CHECKING:
     from trio_agent.agent import Agent
@@ -43,24 +42,8 @@ Examples:
 
 @click.group(cls=ServeGroup, invoke_without_command=True, epilog=_EXAMPLES)
 @config_option
-@click.option(
-    "--bind",
-    metavar="HOST",
-    default="127.0.0.1",
-    show_default=True,
-    envvar="TRIO_AGENT_BIND",
-    show_envvar=True,
-    help="The address to listen on. One that other machines reach needs a key.",
-)
-@click.option(
-    "--port",
-    default=9099,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    envvar="TRIO_AGENT_PORT",
-    show_envvar=True,
-    help="0 takes a free one.",
-)
+@bind_option("The address to listen on. One that other machines reach needs a key.")
+@port_option("0 takes a free one.", least=0)
 @click.option(
     "--api-key",
     envvar="TRIO_AGENT_API_KEY",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import click
 
 from trio_agent.cli.terminal import is_terminal, wants_colours
 from trio_agent.config.problems import ConfigError, ConfigProblem, render_problems
 from trio_agent.observing.formats import JsonFormatter, TextFormatter
+from trio_agent.server.options import LogFormat
 
 LEVELS = ("debug", "info", "warning", "error")
-LogFormat: TypeAlias = Literal["auto", "text", "json"]
 FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
 SHUTTING_DOWN = "trio-agent is shutting down; a second signal ends it at once"
 NOT_RELOADING = "trio-agent is shutting down; the configuration is not read again"
@@ -25,7 +25,7 @@ def log_to_stderr(
     """Send the program's log to standard error, one line an entry.
 
     Args:
-        form: `text` for people, `json` for programs; `auto` is text on a terminal, else JSON.
+        form: `text` for people, `json` for programs, or `auto`.
         worker: names this process among those that serve together.
         turns: whether turns have their entries; a command that runs one tells of it by itself.
     """

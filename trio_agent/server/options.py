@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
+
+LogFormat: TypeAlias = Literal["auto", "text", "json"]
+"""The form of the log; `auto` is text on a terminal, else JSON."""
 
 
 class ServeOptions(Struct, frozen=True, kw_only=True):
@@ -19,7 +22,7 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
     port: int = 9099
     api_key: str | None = None
     log_level: str = "info"
-    log_format: Literal["auto", "text", "json"] = "auto"
+    log_format: LogFormat = "auto"
     record: str | None = None
     workspace: str | None = None
     workers: int = 1
