@@ -38,6 +38,7 @@ from trio_agent.server.access import guard_access
 from trio_agent.server.asgi import SocketResponse, TurnApp, TurnResponse
 from trio_agent.server.bodies import BodyBudget, BodyBytes, check_encoding
 from trio_agent.server.client_address import TrustedProxies
+from trio_agent.server.json_response import json_response
 from trio_agent.server.refusals import Refusals
 from trio_agent.server.state_routes import add_state_routes
 from trio_agent.server.turn_routes import add_turn_routes
@@ -158,34 +159,34 @@ class Routes:
         @app.get("/v1/models")
         async def list_models() -> Response:
             self.caller()
-            return _json(models.listing(agent, _headers()))
+            return json_response(models.listing(agent, _headers()))
 
         @app.get("/v1/models/<path:name>")
         async def one_model(name: str) -> Response:
             self.caller()
-            return _json(models.one(agent, name, _headers()))
+            return json_response(models.one(agent, name, _headers()))
 
         @app.get("/v1/sessions/<path:name>")
         async def one_session(name: str) -> Response:
-            return _json(await sessions.one(agent, self.caller(), name, request.args.get("branch")))
+            return json_response(await sessions.one(agent, self.caller(), name, request.args.get("branch")))
 
         @app.get("/health")
         @app.get("/v1/health")
         async def brief_health() -> Response:
-            return _json(health.brief(agent))
+            return json_response(health.brief(agent))
 
         @app.get("/health/ready")
         async def ready_health() -> Response:
-            return _json(*health.ready(agent, leaving=self._leaving()))
+            return json_response(*health.ready(agent, leaving=self._leaving()))
 
         @app.get("/health/live")
         async def live_health() -> Response:
-            return _json(health.live())
+            return json_response(health.live())
 
         @app.get("/health/detailed")
         async def detailed_health() -> Response:
             self.caller()
-            return _json(await health.detailed(agent))
+            return json_response(await health.detailed(agent))
 
         @app.get("/metrics")
         async def show_metrics() -> Response:
@@ -200,7 +201,7 @@ class Routes:
             render = body_renderer(called.path, _lower(called.headers))
             method = "GET" if has_websocket_context() else request.method
             about = self.refusals.about(error, method, called.path)
-            return _json(render(error), error.status, [*error_headers(error), *about])
+            return json_response(render(error), error.status, [*error_headers(error), *about])
 
         @self.app.errorhandler(StoreError)
         async def unreachable(error: StoreError) -> Response:
@@ -257,13 +258,6 @@ def _headers() -> dict[str, str]:
 
 def _lower(headers: WireHeaders) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
-
-
-def _json(body: bytes, status: int = 200, headers: Headers = JSON) -> Response:
-    response = Response(body, status, content_type="application/json")
-    for name, value in headers:
-        response.headers[name.decode()] = value.decode()
-    return response
 
 
 def render_error(status: int, code: str, message: str, request_path: str) -> tuple[bytes, Headers]:

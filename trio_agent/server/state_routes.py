@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from trio_agent.faces.paging import flag_of, number_of, page_of
 from trio_agent.faces.request import Incoming, RawBody
 from trio_agent.faces.responses_options import checked_include
 from trio_agent.server.asgi import ASGISend, TurnApp, TurnResponse
+from trio_agent.server.json_response import json_response
 from trio_agent.server.refusals import Refusals
 from trio_agent.store.contract import StoreError
 
@@ -60,17 +61,20 @@ def _add_responses(app: TurnApp, agent: Agent, caller: Callable[[], str], refusa
 
     @app.delete(_RESPONSE)
     async def delete_response(response_id: str) -> Response:
-        return _json(await responses_state.delete(agent, caller(), response_id))
+        return json_response(await responses_state.delete(agent, caller(), response_id))
 
     @app.post(f"{_RESPONSE}/cancel")
     async def cancel_response(response_id: str) -> Response:
-        return _json(*await responses_state.cancel(agent, caller(), response_id))
+        body, headers = await responses_state.cancel(agent, caller(), response_id)
+        return json_response(body, headers=headers)
 
     @app.get(f"{_RESPONSE}/input_items")
     async def list_input_items(response_id: str) -> Response:
         owner = caller()
         _include()
-        return _json(await responses_state.input_items(agent, owner, response_id, page_of(request.args)))
+        return json_response(
+            await responses_state.input_items(agent, owner, response_id, page_of(request.args))
+        )
 
 
 def _add_conversations(
@@ -81,7 +85,7 @@ def _add_conversations(
         body = await read()
         try:
             slot = agent.slots.slot(owner)  # which it never takes
-            return _json(await answer(Incoming(request.path, {}, body, owner, agent.context(), slot)))
+            return json_response(await answer(Incoming(request.path, {}, body, owner, agent.context(), slot)))
         finally:
             body.close()
 
@@ -91,7 +95,7 @@ def _add_conversations(
 
     @app.get(_CONVERSATION)
     async def show_conversation(name: str) -> Response:
-        return _json(await conversations.show(agent, caller(), name))
+        return json_response(await conversations.show(agent, caller(), name))
 
     @app.post(_CONVERSATION)
     async def update_conversation(name: str) -> Response:
@@ -99,7 +103,7 @@ def _add_conversations(
 
     @app.delete(_CONVERSATION)
     async def delete_conversation(name: str) -> Response:
-        return _json(await conversations.delete(agent, caller(), name))
+        return json_response(await conversations.delete(agent, caller(), name))
 
     @app.post(f"{_CONVERSATION}/items")
     async def add_conversation_items(name: str) -> Response:
@@ -110,13 +114,13 @@ def _add_conversations(
     async def list_conversation_items(name: str) -> Response:
         owner = caller()
         _include()
-        return _json(await conversations.list_items(agent, owner, name, page_of(request.args)))
+        return json_response(await conversations.list_items(agent, owner, name, page_of(request.args)))
 
     @app.get(f"{_CONVERSATION}/items/<item_id>")
     async def show_conversation_item(name: str, item_id: str) -> Response:
         owner = caller()
         _include()
-        return _json(await conversations.one_item(agent, owner, name, item_id))
+        return json_response(await conversations.one_item(agent, owner, name, item_id))
 
 
 async def _head_of(run: Callable[[ASGISend], Awaitable[None]], send: ASGISend) -> None:
@@ -157,10 +161,3 @@ async def _read(
 def _include() -> tuple[str, ...]:
     """What of an item is asked for beside what is shown in any case; SDKs spell a list in two ways."""
     return checked_include([*request.args.getlist("include"), *request.args.getlist("include[]")])
-
-
-def _json(body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> Response:
-    response = Response(body, 200, content_type="application/json")
-    for name, value in headers:
-        response.headers[name.decode()] = value.decode()
-    return response

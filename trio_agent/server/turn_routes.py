@@ -9,6 +9,7 @@ from quart import Response, request
 from trio_agent.agent import Agent
 from trio_agent.faces import turns
 from trio_agent.server.asgi import TurnApp
+from trio_agent.server.json_response import json_response
 
 
 def add_turn_routes(app: TurnApp, agent: Agent, *, caller: Callable[[], str]) -> None:
@@ -21,12 +22,10 @@ def add_turn_routes(app: TurnApp, agent: Agent, *, caller: Callable[[], str]) ->
     @app.get("/v1/turns")
     async def list_turns() -> Response:
         owner = caller()
-        return _json(await turns.listing(agent, owner, turns.query_of(request.args.items(multi=True))))
+        return json_response(
+            await turns.listing(agent, owner, turns.query_of(request.args.items(multi=True)))
+        )
 
     @app.get("/v1/turns/<turn_id>")
     async def one_turn(turn_id: str) -> Response:
-        return _json(await turns.one(agent, caller(), turn_id))
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, 200, content_type="application/json")
+        return json_response(await turns.one(agent, caller(), turn_id))
