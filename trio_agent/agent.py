@@ -313,6 +313,10 @@ class Agent(Reloading):
         """Every model once, in order of declaration."""
         return self.directory.listing()
 
+    def model_counts(self) -> dict[str, int]:
+        """How many models each provider lists, by the provider's id."""
+        return {mounted.id: len(mounted.models) for mounted in self.providers.values()}
+
     # --- the end ---------------------------------------------------------------------------------------
 
     @property

@@ -76,7 +76,7 @@ def state_of(
         listeners,
         api_key,
         server=agent.config.server,
-        providers={mounted.id: len(mounted.models) for mounted in agent.providers.values()},
+        providers=agent.model_counts(),
         models=len(agent.models()),
         started_at=agent.world.now(),
     )

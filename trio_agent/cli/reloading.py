@@ -86,7 +86,7 @@ async def note_reloaded(agent: Agent, options: ServeOptions, claim: Claim | None
     config = agent.config
     if claim is not None:
         await claim.update(
-            providers={mounted.id: len(mounted.models) for mounted in agent.providers.values()},
+            providers=agent.model_counts(),
             models=len(agent.models()),
             api_key=key_in_force(options.api_key, config.server.api_key),
             shutdown_limit=shutdown_limit(config.server),

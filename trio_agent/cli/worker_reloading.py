@@ -107,7 +107,7 @@ def serves(agent: Agent) -> Serves:
     server = agent.config.server
     return Serves(
         models=len(agent.models()),
-        providers={mounted.id: len(mounted.models) for mounted in agent.providers.values()},
+        providers=agent.model_counts(),
         stop_seconds=server.shutdown_delay + server.shutdown_grace,
     )
 
