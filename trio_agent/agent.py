@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from copy import copy
 from typing import Any
@@ -135,7 +135,7 @@ class Agent(Reloading):
         its end. The providers of that configuration are not closed before.
         """
         generation = self.generation
-        with generation.uses.held():
+        with generation.uses:
             yield self.under(generation)
 
     def under(self, generation: Generation) -> Agent:
@@ -194,7 +194,7 @@ class Agent(Reloading):
         generation = self.generation
         self._door.admitting += 1
         try:
-            with generation.uses.held():
+            with generation.uses:
                 return await generation.admission.admit(request, host, context, slot=slot)
         except BaseException:
             slot.release()
@@ -202,7 +202,7 @@ class Agent(Reloading):
         finally:
             self._door.admitting -= 1
 
-    async def run(
+    def run(
         self,
         admitted: Admitted,
         sink: Sink,
@@ -210,7 +210,7 @@ class Agent(Reloading):
         *,
         log: LiveLog | None = None,
         context: TurnContext | None = None,
-    ) -> TurnRow:
+    ) -> Awaitable[TurnRow]:
         """Run an admitted turn to its end, in the caller's task. Cancel it to end the turn.
 
         Args:
@@ -221,8 +221,7 @@ class Agent(Reloading):
         Returns:
             The turn's row, as it is in the store.
         """
-        with admitted.slot:
-            return await self._running.run(admitted, sink, keeper, log, context)
+        return self._running.run(admitted, sink, keeper, log, context)
 
     def start(
         self, admitted: Admitted, log: LiveLog, keeper: Keeper | None = None, *, context: TurnContext
@@ -293,7 +292,7 @@ class Agent(Reloading):
         if self._door.shut:
             raise shutting_down()
         generation = self.generation
-        with generation.uses.held():
+        with generation.uses:
             return await generation.counter.count(request)
 
     def shown_model(self, request: TurnRequest) -> str:

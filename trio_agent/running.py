@@ -100,7 +100,7 @@ class RunningTurns:
         context: TurnContext | None = None,
     ) -> TurnRow:
         """See `Agent.run`."""
-        with admitted.uses.held():
+        with admitted.slot, admitted.uses:
             if log is None:
                 return await self._drive(admitted.make_driver(sink, keeper), admitted.first)
             ended_at = self._now if context is None else context.ended_at

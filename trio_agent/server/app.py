@@ -45,12 +45,13 @@ class Application:
         self._newest: tuple[Generation, Routes] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        generation = self._agent.generation
         if scope["type"] == "http":
-            with self._agent.held() as agent:
-                await self._routes(agent.generation).app(scope, receive, send)
+            with generation.uses:
+                await self._routes(generation).app(scope, receive, send)
         else:
             # A WebSocket may last an hour: each of its requests looks for the newest configuration.
-            await self._routes(self._agent.generation).app(scope, receive, send)
+            await self._routes(generation).app(scope, receive, send)
 
     def _routes(self, generation: Generation) -> Routes:
         if self._newest is None or self._newest[0] is not generation:
@@ -67,8 +68,9 @@ class Application:
     @contextmanager
     def _enter(self, headers: Mapping[str, str]) -> Iterator[Entry]:
         """Let in one more request of a WebSocket that was opened with these headers, if it still may."""
-        with self._agent.held() as agent:
-            routes = self._routes(agent.generation)
+        generation = self._agent.generation
+        with generation.uses:
+            routes = self._routes(generation)
             routes.check_socket(headers)
             yield Entry(routes.agent, routes.budget.hold)
 

@@ -296,6 +296,15 @@ class TurnApp(QuartTrio):
         self._render_error = render_error
         self.register_error_handler(HTTPException, self._answer_http_exception)
 
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:  # type: ignore[override]
+        """Answer one request, without Quart's two frames between server and connection.
+
+        Each open stream would hold them, and pass through them at every chunk.
+        """
+        if scope["type"] == "http":
+            return TurnHTTPConnection(self, scope)(receive, send)
+        return super().__call__(scope, receive, send)
+
     def error_response(
         self, status: int, request_path: str, *, headers: Iterable[tuple[str, str]] = ()
     ) -> TrioResponse:

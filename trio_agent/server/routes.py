@@ -223,6 +223,7 @@ async def _run(
     heard = False
     try:
         body = await read()
+        del read  # and what the body came through: the turn may take minutes
         try:
             context = agent.context(traceparent_of(headers))
             if context.listens:
