@@ -30,6 +30,7 @@ from trio_agent.turn.driver import Driver
 from trio_agent.turn.history import history_digest
 from trio_agent.turn.journal import Journal
 from trio_agent.turn.keeper import Keeper, Together
+from trio_agent.turn.notes import in_bounds
 from trio_agent.turn.observer import TurnObserver
 from trio_agent.turn.reasoning import reattached
 from trio_agent.turn.repair import repaired
@@ -270,7 +271,7 @@ class Admission:
             provider=choice.refs[0].provider_id,
             served_model=choice.refs[0].model.id,
             error={"code": error.code, "message": error.message},
-            notes=request.notes,
+            notes=in_bounds(request.notes),
         )
         error.turn_id = row.id
         context.refused([(ref.provider_id, ref.model.id) for ref in choice.refs])

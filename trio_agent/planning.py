@@ -20,6 +20,7 @@ from trio_agent.routing.names import UnknownRoleError, choose
 from trio_agent.statemachine import Candidate, Limits, TurnSpec
 from trio_agent.statemachine.conversation import Image, Message, Text, Tool
 from trio_agent.statemachine.money import Price
+from trio_agent.turn.notes import in_bounds
 from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.signed_reasoning import Makers, is_withheld, makers_among
 from trio_agent.turn.toolbox import HostTools, ToolBox
@@ -166,7 +167,7 @@ class Planner:
             tuple(sorted(hosts)),
             tuple(tool.name for tool in servers),
             messages,
-            tuple(notes),
+            in_bounds(notes),
             tuple(hidden),
             {ref.full_name: taken.options for ref, taken in able},
             tuple(dict.fromkeys(name for _, taken in able for name in taken.ignored)),

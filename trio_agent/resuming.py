@@ -18,6 +18,7 @@ from trio_agent.statemachine.events import Resume
 from trio_agent.store.contract import ParkRow, StateAt, Store, TurnRow
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.history import Returned, newly_instructed, returned, same_answer, same_instructions
+from trio_agent.turn.notes import in_bounds
 from trio_agent.turn.reasoning import is_random
 
 
@@ -124,7 +125,7 @@ def _gone_on(plan: Plan, old: TurnRow, now: float) -> TurnRow:
         error=None,
         ended_at=None,
         states=(*old.states, StateAt("resumed", now)),
-        notes=tuple(dict.fromkeys((*old.notes, *plan.notes))),
+        notes=in_bounds((*old.notes, *plan.notes)),
     )
 
 

@@ -20,6 +20,7 @@ from trio_agent.server.app import create_app
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.store.contract import CallRow, StateAt, TurnRow
 from trio_agent.testing import Client
+from trio_agent.turn.notes import LONGEST_NOTE, MOST_NOTES, in_bounds
 
 KEY = "a-long-enough-key"
 AUTH = {"authorization": f"Bearer {KEY}"}
@@ -39,6 +40,28 @@ async def shown(app: Client, path: str = "/v1/turns", **headers: str) -> Any:
 
 def ids(page: Any) -> list[str]:
     return [record["id"] for record in page["data"]]
+
+
+async def test_the_notes_of_a_record_are_few_and_short(autojump_clock: MockClock) -> None:
+    """However many calls of a history are mended, and however long their ids are, the record stays small."""
+    calls = [
+        {"id": f"{number}-{'q' * 5000}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        for number in range(300)
+    ]
+    said = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "user", "content": "b"},
+    ]
+    async with chat_app() as app:
+        answer = await app.ask({"model": "demo", "messages": said})
+        assert answer.status == 200, answer.body
+        notes = (await shown(app))["data"][0]["notes"]
+    assert len(notes) == MOST_NOTES + 1
+    assert max(map(len, notes)) <= LONGEST_NOTE
+    assert notes[0].startswith("added an error result for tool call 0-qqq")
+    assert notes[-1] == "and more like these"
+    assert list(in_bounds([*notes, "another one"])) == notes
 
 
 async def test_a_record_has_all_that_is_known_of_a_turn() -> None:
