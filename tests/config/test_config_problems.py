@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from trio_agent.config.key_forms import without_keys
 from trio_agent.config.load import parse_config
 from trio_agent.config.problems import ConfigError, ConfigProblem, render_path, render_problems
 from trio_agent.config.report import MAX_PROBLEMS
@@ -330,6 +332,47 @@ def test_no_problem_shows_a_secret(source: Any) -> None:
     """Neither the server's key nor anything out of the environment is in a report."""
     problems = problems_of(source, {"KEY": f"{SECRET} {SECRET}"})
     assert "hunter2" not in render_problems(problems)
+
+
+KEYS = [
+    "sk-ant-api03-AbCdEfGhIjKlMnOpQrStUvWx",
+    "sk-proj-0123456789abcdefghij",
+    "gsk_0123456789abcdefghijABCDEFGHIJ",
+    "xai-0123456789abcdefghijABCDEFGHIJ",
+    "AIzaSyA0123456789abcdefghijklmnopqrstu",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    "0123456789abcdef0123456789abcdef",
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("wrap", [lambda key: key, lambda key: f"key={key}", lambda key: f"'{key}'"])
+def test_a_vendors_key_in_place_of_a_name_is_not_repeated(key: str, wrap: Callable[[str], str]) -> None:
+    """Whoever pastes a key into the wrong place does not find it in logs, which others read, or for ever."""
+    text = wrap(key)
+    for source in (
+        {text: 1},
+        {"providers": {"openai": {text: 1}}},
+        {"providers": {"openai": {"config": {}, "modul": text, text: {"a": 1}}}},
+        server(in_stream_errors=text),
+    ):
+        problems = problems_of(source)
+        assert problems
+        assert key not in render_problems(problems)
+        assert key not in repr(problems)
+
+
+def test_what_is_no_key_is_told_as_it_stands() -> None:
+    """Names, numbers, digests in paths and short words that begin as keys do."""
+    for text in (
+        "sk-short",
+        "sk-a-lower-case-name-of-some-module",
+        "12345678901234567890123456789012",
+        "hf_x",
+    ):
+        assert without_keys(f"there is no {text!r} here") == f"there is no {text!r} here"
+    path = "/home/me/0123456789abcdef0123456789abcdef/host_config.json"
+    assert without_keys(f"cannot read {path}: gone") == f"cannot read {path}: gone"
 
 
 def test_a_variable_in_place_of_a_number_says_that_it_gives_a_string() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trio_agent.cli.text_width import aligned
+from trio_agent.config.key_forms import without_keys
 from trio_agent.providers.credential_source import CredentialSource
 from trio_agent.providers.key_names import KEY_USES, modules_reading
 
@@ -46,7 +47,7 @@ def sources_to_json(sources: Sequence[CredentialSource]) -> str:
         [
             {
                 "provider": each.provider,
-                "module": each.module,
+                "module": without_keys(each.module),
                 "source": each.source,
                 "name": each.name or None,
                 "required": each.required,
@@ -64,7 +65,8 @@ def sources_table(sources: Sequence[CredentialSource], lacking: Sequence[Credent
     rows = [("provider", "module", "key", "comes from")]
     for each in sources:
         place = f"{each.source}: {each.name}" if each.name else "-"
-        rows.append((each.provider, each.module, "MISSING" if each in lacking else _state(each), place))
+        state = "MISSING" if each in lacking else _state(each)
+        rows.append((each.provider, without_keys(each.module), state, place))
     return "\n".join(aligned(rows))
 
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from .key_forms import without_keys
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where in the configuration: object keys as strings, list positions as integers."""
@@ -51,7 +54,7 @@ class ConfigProblem(Struct, frozen=True):
     `path` is the place in the configuration, such as `providers.openai.confg` or `host_tools[0].name`,
     empty for the file as a whole. `expected` says what would have been right, `suggestion` is what was
     probably meant, `remedy` is what to do. Empty means that there is nothing to say. No field ever
-    holds a secret.
+    holds a secret: what looks like a vendor's key is left out, wherever it stood in the file.
     """
 
     code: str
@@ -60,6 +63,10 @@ class ConfigProblem(Struct, frozen=True):
     expected: str = ""
     suggestion: str = ""
     remedy: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("path", "message", "expected", "suggestion", "remedy"):
+            force_setattr(self, name, without_keys(getattr(self, name)))
 
 
 class ConfigError(Exception):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from trio_agent.config.key_forms import without_keys
 
 Status: TypeAlias = Literal["ok", "warning", "problem", "skipped"]
 
@@ -21,6 +24,10 @@ class Finding(Struct, frozen=True, kw_only=True):
     found: str
     remedy: str = ""
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("check", "found", "remedy"):
+            force_setattr(self, name, without_keys(getattr(self, name)))
 
 
 def ok(check: str, found: str, *, seconds: float | None = None) -> Finding:
