@@ -11,6 +11,7 @@ import click
 
 from trio_agent import __version__
 from trio_agent.cli.groups import LazyGroup
+from trio_agent.cli.standard_streams import open_missing
 from trio_agent.cli.terminal import wants_colours
 
 COMMANDS: Final[Mapping[str, str]] = {
@@ -38,6 +39,10 @@ class Program(LazyGroup):
 
     path = "trio-agent"
     lines = COMMANDS
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        open_missing()
+        return super().main(*args, **extra)
 
     def load(self, name: str) -> click.Command:
         command = getattr(importlib.import_module(f"{__name__}.{name}"), name)

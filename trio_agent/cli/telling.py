@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import get_args
 
 import click
@@ -53,7 +54,9 @@ def writes_json(form: LogFormat) -> bool:
 def tell(form: LogFormat, text: str, *, level: int = logging.INFO) -> None:
     """Say on standard error what is said whatever the log's level is, in the form of the log."""
     if not writes_json(form):
-        click.echo(text, err=True)
+        # Its reader has gone, its terminal was closed, its disk is full: that ends nothing, as with the log.
+        with suppress(OSError):
+            click.echo(text, err=True)
         return
     said = logging.getLogger("trio_agent.serve")
     record = said.makeRecord(said.name, level, "", 0, text, (), None)
