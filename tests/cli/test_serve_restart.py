@@ -18,7 +18,7 @@ import httpx
 import pytest
 import trio
 from click.testing import CliRunner
-from support.serving import KEY, command, environment, run_command, serving, until, write_config
+from support.serving import KEY, environment, run_command, serving, until, write_config
 
 from trio_agent.cli import main
 from trio_agent.cli.detached import LOG_BYTES_MAX, arguments_of, environment_of, log_path, start_detached
@@ -40,12 +40,14 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def restart(tmp_path: Path, home: Path) -> Iterator[Restart]:
-    """Runs `trio-agent serve restart` from another folder; what it has started is killed in the end."""
-    (tmp_path / "elsewhere").mkdir()
+    """Runs `bin/trio-agent serve restart` in another folder; what it has started is killed in the end."""
+    program = tmp_path / "elsewhere" / "bin" / "trio-agent"
+    program.parent.mkdir(parents=True)
+    program.write_text("from trio_agent.cli import main\nmain()\n")
 
     def restart(*args: str, **env: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            command("serve", "restart", *args),
+            [sys.executable, "bin/trio-agent", "serve", "restart", *args],
             env=environment(home, **env),
             cwd=tmp_path / "elsewhere",
             stdin=subprocess.DEVNULL,

@@ -66,6 +66,7 @@ async def restart_server(home: Path, *, within: float | None, env: Mapping[str, 
         OSError: the home cannot be used.
     """
     state = _known(home)
+    program = launcher()  # a relative path to it is one from here, and `_try` goes to another folder
     with alone(home):
         state = _known(home)  # another restart may have ended meanwhile
         options = at_port(state.options, state.port)
@@ -78,7 +79,7 @@ async def restart_server(home: Path, *, within: float | None, env: Mapping[str, 
             with _claimed(home):
                 # If the new one cannot start, the next restart still knows what to start.
                 copy.replace(state_path(home))
-        started = start_detached(launcher(), options, home=home, folder=folder, env=env)
+        started = start_detached(program, options, home=home, folder=folder, env=env)
         say(f"waiting for process {started.pid} to answer")
         url = await _answering(home, started, START_TIMEOUT if within is None else within)
         return Restarted(started.pid, url, ended)
