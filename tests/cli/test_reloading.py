@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -64,6 +65,18 @@ async def test_what_is_asked_for_during_a_reload_is_one_more(
         await trio.sleep(20)
         assert len(found.shop.mounted) == 3, "the start, the reload, and one more"
         assert found.shop.agent.config.agent.max_model_calls == 4
+
+
+async def test_a_pipe_in_the_place_of_the_file_is_refused(
+    autojump_clock: trio.abc.Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To open it would stop the whole server, until somebody writes into it."""
+    async with scene(tmp_path) as found:
+        found.file.unlink()
+        os.mkfifo(found.file)
+        found.wanted.ask()
+        await trio.sleep(1)
+        assert "it is a pipe or a device" in capsys.readouterr().err
 
 
 async def test_the_end_of_the_server_gives_a_reload_up(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trio_agent.config.load import Draft, load_config, parse_config, parse_draft
+from trio_agent.config.load import Draft, load_config, load_draft, parse_config, parse_draft
 from trio_agent.config.problems import ConfigError, ConfigProblem
 from trio_agent.config.schema import Config, ConfigFile, ProviderConfig, ServerConfig
 from trio_agent.config.source import MAX_BYTES
@@ -155,6 +157,27 @@ def test_a_path_that_is_no_file_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / name, {})
     assert [problem.code for problem in caught.value.problems] == ["config_unreadable"]
+
+
+def test_a_pipe_is_waited_for(tmp_path: Path) -> None:
+    """As of a shell's `<(command)`, whose words may come late and in pieces."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = subprocess.Popen(["sh", "-c", f"exec >{pipe}; printf '{{\"server\":'; printf ' {{}}}}'"])
+    assert load_config(pipe, {}) == Config()
+    assert writer.wait(5) == 0
+
+
+def test_a_pipe_in_which_nothing_comes_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server would hear no signal while it waits. One that runs does not wait at all."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    running = load_draft(pipe, {}, again=True)
+    assert "it is a pipe or a device" in running.problems[0].message
+    monkeypatch.setattr("trio_agent.config.source.PIPE_SECONDS", 0)
+    starting = load_draft(pipe, {})
+    assert "nothing came" in starting.problems[0].message
+    assert {each.code for each in (*running.problems, *starting.problems)} == {"config_unreadable"}
 
 
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:

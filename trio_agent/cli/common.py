@@ -78,10 +78,14 @@ def workspace_option(function: F) -> F:
     )(function)
 
 
-def read_draft(path: Path | None, env: Mapping[str, str] = os.environ) -> Draft:
-    """The same with its problems, for a command that goes on to look for more."""
+def read_draft(path: Path | None, env: Mapping[str, str] = os.environ, *, again: bool = False) -> Draft:
+    """The same with its problems, for a command that goes on to look for more.
+
+    Args:
+        again: whether a server that runs reads it anew.
+    """
     if path is not None:
-        return load_draft(path, env)
+        return load_draft(path, env, again=again)
     problem = ConfigProblem(
         "config_unreadable",
         "",

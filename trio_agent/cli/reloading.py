@@ -64,7 +64,7 @@ async def _reload_once(
     """
     manager.reloading()
     try:
-        draft = read_draft(None if options.config is None else Path(options.config))
+        draft = read_draft(None if options.config is None else Path(options.config), again=True)
         done = await agent.reload(draft)
     except ConfigError as error:
         await note_refused(agent, options, claim, error)

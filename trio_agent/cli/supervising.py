@@ -141,7 +141,7 @@ class _House:
     async def _reload(self, supervisor: Supervisor) -> str:
         """Read the file again, and put it in force in all workers, or in none; what came of it."""
         try:
-            source, draft = _read(self._options)
+            source, draft = _read(self._options, again=True)
             if draft.config is None:
                 supervisor.note_refused(draft.problems)
                 raise ConfigError(draft.problems)
@@ -173,11 +173,11 @@ class _House:
             await self._place.claim.update(**changes)
 
 
-def _read(options: ServeOptions) -> tuple[bytes, Draft]:
+def _read(options: ServeOptions, *, again: bool = False) -> tuple[bytes, Draft]:
     if options.config is None:
         return b"", read_draft(None)
     try:
-        source = read_bytes(Path(options.config))
+        source = read_bytes(Path(options.config), again=again)
     except ConfigError as error:
         return b"", Draft(None, tuple(error.problems))
     return source, parse_draft(source, os.environ)

@@ -70,10 +70,10 @@ def parse_config(source: Mapping[str, Any] | bytes | str, env: Mapping[str, str]
     return parse_draft(source, env).whole()
 
 
-def load_draft(path: Path, env: Mapping[str, str]) -> Draft:
-    """What a file holds, right or wrong."""
+def load_draft(path: Path, env: Mapping[str, str], *, again: bool = False) -> Draft:
+    """What a file holds, right or wrong. `again`: for a server that runs; see `read_bytes`."""
     try:
-        source = read_bytes(path)
+        source = read_bytes(path, again=again)
     except ConfigError as error:
         return Draft(None, tuple(error.problems))
     return parse_draft(source, env)

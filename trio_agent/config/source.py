@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import select
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from .problems import ConfigError, ConfigProblem
 
 MAX_BYTES = 1 << 20
+PIPE_SECONDS: Final = 30
+"""How long a pipe may be silent."""
 _TOO_LARGE = ConfigProblem(
     "config_unreadable",
     "",
@@ -26,11 +32,15 @@ class JsonObject(dict[str, Any]):
     repeated: tuple[str, ...] = ()
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's bytes, at most one more than allowed. Raises ConfigError (`config_unreadable`)."""
+def read_bytes(path: Path, *, again: bool = False) -> bytes:
+    """The file's bytes, at most one more than allowed. Raises ConfigError (`config_unreadable`).
+
+    Args:
+        again: whether a server that runs reads it anew. It refuses a pipe, as of a shell's `<(command)`: that
+            was read before, and to wait for more would hold up every turn.
+    """
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        return _read(path, again)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "this is not a file name"
         problem = ConfigProblem(
@@ -41,6 +51,34 @@ def read_bytes(path: Path) -> bytes:
             remedy="give the right path with --config or TRIO_AGENT_CONFIG, or mend the file's permissions",
         )
         raise ConfigError([problem]) from None
+
+
+def _read(path: Path, again: bool) -> bytes:
+    # Opening a pipe would wait for whoever writes to it, and no signal would be heard meanwhile.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        is_file = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+        if again and not is_file:
+            raise OSError(errno.EINVAL, "it is a pipe or a device, which can be read at the start alone")
+        whole = bytearray()
+        while len(whole) <= MAX_BYTES:
+            if not is_file and not _comes(descriptor):
+                raise OSError(errno.ETIMEDOUT, f"nothing came out of it for {PIPE_SECONDS} s")
+            piece = os.read(descriptor, MAX_BYTES + 1 - len(whole))
+            if not piece:
+                break
+            whole += piece
+        return bytes(whole)
+    finally:
+        os.close(descriptor)
+
+
+def _comes(descriptor: int) -> bool:
+    """Wait until there is something to read, or will never be."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(PIPE_SECONDS * 1000))
 
 
 def parse_json(data: bytes | str) -> Any:
