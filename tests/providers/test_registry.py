@@ -182,6 +182,13 @@ PROBLEMS: list[tuple[Mounting, str, str, str, str]] = [
         "validate",
     ),
     (
+        raising(SystemExit("no key")),
+        "provider_mount_failed",
+        "providers.lab",
+        "SystemExit: no key",
+        "validate",
+    ),
+    (
         raising(ExceptionGroup("g", [ValueError("x")])),
         "provider_mount_failed",
         "providers.lab",
@@ -428,15 +435,18 @@ async def test_clean_up_has_five_seconds_and_may_fail(
                 await trio.sleep_forever()
             if coordinator.provider_id == "raises":
                 raise ValueError("sk-hidden")
+            if coordinator.provider_id == "exits":
+                raise SystemExit("sk-hidden")
 
         return cleanup
 
-    await boot(modules(sound=mount, raises=mount, hangs=mount))
-    assert order == ["hangs", "raises", "sound"]
+    await boot(modules(sound=mount, exits=mount, raises=mount, hangs=mount))
+    assert order == ["hangs", "raises", "exits", "sound"]
     assert trio.current_time() == 5
     assert [record.getMessage() for record in caplog.records] == [
         "provider hangs: cleaning up took longer than 5 s and was given up",
         "provider raises: cleaning up failed: ValueError",
+        "provider exits: cleaning up failed: SystemExit",
     ]
 
 

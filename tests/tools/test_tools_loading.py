@@ -50,3 +50,13 @@ def test_installed_packages_are_asked_only_for_names(
     monkeypatch.delattr(box, "entry_points")
     tools, problems = load_tools(names, timeout=1)
     assert ([each.tool.name for each in tools], problems) == (["spell"][: len(names)], [])
+
+
+@pytest.mark.parametrize("line", ["import nothing_of_that_name", "raise SystemExit(3)", "1 / 0"])
+def test_a_module_that_cannot_be_imported_is_a_problem(tmp_path: Path, line: str) -> None:
+    """Whatever it raises, it ends nothing: a server may load it while turns run."""
+    name = "broken_for_tests"
+    (tmp_path / f"{name}.py").write_text(f"{line}\n")
+    tools, (problem,) = load_tools([f"{name}:spell"], timeout=1)
+    assert (tools, problem.name) == ([], f"{name}:spell")
+    assert f"{name}:spell cannot be imported: " in problem.message

@@ -135,7 +135,7 @@ async def close_provider(provider_id: str, stack: AsyncExitStack) -> None:
     with trio.CancelScope(deadline=trio.current_time() + CLOSE_LIMIT, shield=True) as scope:
         try:
             await stack.aclose()
-        except Exception as error:  # noqa: BLE001  (a plug-in's clean-up must not keep the others from theirs)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (others must have their clean-up, too)
             logger.warning("provider %s: cleaning up failed: %s", provider_id, type(error).__name__)
     if scope.cancelled_caught:
         logger.warning(
@@ -268,7 +268,7 @@ async def _boot_one(
         return BootProblem(
             path, message, _remedy(error.failure.kind, coordinator), "provider_models_unavailable"
         )
-    except Exception as error:  # noqa: BLE001  (a plug-in may raise anything; the operator is told)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (a plug-in may raise anything; it is told)
         message = f"The provider crashed while {doing}: {brief(error, coordinator.redact)}"
         remedy = "This is a defect of the provider module; `trio-agent provider validate` shows it alone."
         return BootProblem(path, message, remedy, "provider_mount_failed")

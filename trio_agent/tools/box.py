@@ -83,7 +83,7 @@ def load_tools(
             problems.append(
                 ToolProblem(name, str(error), "Change the callable, or take it out of agent.tools.")
             )
-        except Exception as error:  # noqa: BLE001 - importing somebody's module may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody's module may raise anything
             problems.append(
                 ToolProblem(
                     name,
