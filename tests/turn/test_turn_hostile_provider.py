@@ -30,6 +30,7 @@ GROUP = ExceptionGroup(
 )
 JUNK = {
     "an exception": [ValueError("secret-key-123")],
+    "an exit": [SystemExit("secret-key-123")],
     "a group of junk": [ExceptionGroup("many", [ValueError("secret-key-123"), KeyError("x")])],
     "a group with a failure": [GROUP],
     "an end without an end": [],

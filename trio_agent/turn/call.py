@@ -71,7 +71,7 @@ class ModelCall:
                     failure = await self._pump(stream)
                     read = True
                     self._limit(CLOSE_LIMIT_SECONDS)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 # A plug-in may raise anything, also while it closes.
                 if read:
                     logger.warning("provider %s failed while it closed a stream", self._name, exc_info=error)
@@ -119,7 +119,7 @@ class ModelCall:
                 batch, ended = self._intake.take(batch)
             except StopAsyncIteration:
                 failure = Failure(kind="truncated", message="the stream ended before the answer was complete")
-            except Exception as error:  # noqa: BLE001 - see failure_of
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - see failure_of
                 failure = failure_of(error, self._name)
             timers.awaiting_since = None
             if self._scope.cancel_called:
