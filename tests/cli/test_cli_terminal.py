@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import pty
@@ -14,11 +15,16 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from support.serving import command, environment, write_config
+from click.testing import CliRunner
+from support.serving import command, environment, script, write_config
 
+from trio_agent.cli import main
+from trio_agent.cli.failures import exit_code_of
+from trio_agent.cli.json_output import json_text
 from trio_agent.cli.progress import Progress, progress
-from trio_agent.cli.terminal import columns_of
+from trio_agent.cli.terminal import columns_of, said_to
 from trio_agent.cli.waiting import waiting
+from trio_agent.errors import AgentError
 
 ERASE = "\r\x1b[K"
 
@@ -192,3 +198,61 @@ def test_a_slow_model_is_waited_for_in_sight(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (130, b"")
     assert seen.rstrip().endswith(ERASE.strip())
+
+
+EVIL = "a\x1b]0;title\x07\x9b31m b\r\nc\td\x7f"
+
+
+def test_a_terminal_obeys_no_model() -> None:
+    """Its words are shown whole, with control characters spelled out; a pipe gets them as they are."""
+    assert said_to(Terminal(), EVIL) == "a\\x1b]0;title\\x07\\x9b31m b\nc\td\\x7f"
+    assert said_to(io.StringIO(), EVIL) == EVIL
+    family = "\N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN} שלום 好"
+    assert said_to(Terminal(), family) == family
+
+
+def test_json_holds_nothing_that_a_terminal_obeys() -> None:
+    """The same value in it, without a control character but for line ends."""
+    text = json_text({"text": EVIL})
+    assert json.loads(text) == {"text": EVIL}
+    assert text.replace("\n", "").isprintable()
+    assert json_text([1, {}], indent=-1) == "[1,{}]"
+
+
+def test_a_vendors_names_and_errors_do_not_reach_a_terminal_as_orders(tmp_path: Path) -> None:
+    """A list of models is a line a model, and a failure tells what a server has said without doing it."""
+    lab = {
+        "module": "chat-completions",
+        "config": {"base_url": "http://127.0.0.1:9/v1", "api_key": "", "models": [EVIL, "good"]},
+    }
+    config = str(write_config(tmp_path, {"providers": {"lab": lab}}))
+    listed = CliRunner().invoke(main, ["models", "--config", config], env=environment(tmp_path / "home"))
+    assert (listed.exit_code, len(listed.stdout.splitlines())) == (0, 3)
+    assert listed.stdout.replace("\n", "").isprintable()
+    with pytest.MonkeyPatch.context() as patch:
+        errors = io.StringIO()
+        patch.setattr("sys.stderr", errors)
+        assert exit_code_of(AgentError("upstream_error", EVIL)) == 1
+    assert errors.getvalue().startswith("a\\x1b]0;title\\x07\\x9b31m b\nc")
+
+
+def test_a_turn_on_a_terminal_shows_what_it_would_have_done(tmp_path: Path) -> None:
+    """`run` on a real terminal, streamed and not."""
+    config = str(write_config(tmp_path, {"providers": {"replay": {}}}))
+    prompt = script({"text": EVIL}, {"finish": "stop"})
+    for more in ([], ["--no-stream"]):
+        leader, follower = pty.openpty()
+        done = subprocess.run(
+            command("run", "--config", config, "--model", "demo", *more, prompt),
+            env=environment(tmp_path / "home", TERM="xterm"),
+            stdin=subprocess.DEVNULL,
+            stdout=follower,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=30,
+        )
+        os.close(follower)
+        seen = os.read(leader, 100_000).decode()
+        os.close(leader)
+        assert done.returncode == 0, done.stderr
+        assert "a\\x1b]0;title\\x07\\x9b31m b\r\nc\td\\x7f" in seen.expandtabs(1).replace("c d", "c\td")

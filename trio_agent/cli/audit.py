@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 
 from trio_agent.cli.database import database_options, reading
+from trio_agent.cli.json_output import json_text
 from trio_agent.cli.text_width import aligned
 from trio_agent.cli.turns_table import when
 from trio_agent.observing.formats import one_line
@@ -55,7 +55,7 @@ def audit(
     shown, has_more = found[:limit], len(found) > limit
     if as_json:
         page = {"object": "list", "data": shown, "has_more": has_more}
-        click.echo(msgspec.json.format(msgspec.json.encode(page), indent=2))
+        click.echo(json_text(page))
         return
     for line in aligned([("number", "at", "kind", "actor", "details"), *map(_row, shown)]):
         click.echo(line)

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from trio_agent.cli.terminal import tamed
 from trio_agent.config.problems import ConfigError, ConfigProblem, render_problems
 from trio_agent.errors import AgentError
 
@@ -47,7 +48,7 @@ def exit_code_of(error: BaseException, *, as_json: bool = False) -> int:
         click.echo(render_problems(problems), err=True)
     else:
         for failure in failures:
-            click.echo(f"{failure.message} [{failure.shown_code}]", err=True)
+            click.echo(tamed(f"{failure.message} [{failure.shown_code}]"), err=True)
     if any(isinstance(leaf, BrokenPipeError) for leaf in leaves):
         _drop_output()
     elif as_json:

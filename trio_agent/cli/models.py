@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import msgspec
 import trio
 
 from trio_agent.cli.common import config_option, read_draft
+from trio_agent.cli.json_output import json_text
 from trio_agent.cli.progress import Progress, progress
 from trio_agent.cli.telling import log_to_stderr
 from trio_agent.cli.terminal import columns_of
 from trio_agent.cli.text_width import aligned, clipped
 from trio_agent.cli.waiting import waiting
 from trio_agent.config.load import Draft
+from trio_agent.observing.formats import one_line
 
 _HEAD = ("model", "provider", "context", "input $/M", "output $/M", "tier", "capabilities")
 
@@ -42,11 +43,11 @@ def models(action: str | None, config_path: Path | None, as_json: bool) -> None:
     with progress() as line:
         entries = trio.run(_entries, read_draft(config_path), line)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(entries), indent=2).decode())
+        click.echo(json_text(entries))
         return
     rows = [_HEAD, *(_row(each) for each in entries)]
     columns = columns_of(sys.stdout)
-    for shown in aligned(rows):
+    for shown in aligned([tuple(map(one_line, row)) for row in rows]):
         click.echo(shown if columns is None else clipped(shown, columns))
 
 

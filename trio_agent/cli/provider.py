@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from trio_agent.cli.progress import progress
+from trio_agent.cli.terminal import tamed
 from trio_agent.cli.waiting import waiting
 from trio_agent.config.home import resolve_home
 from trio_agent.providers.conformance import Finding, check_provider
@@ -67,7 +68,7 @@ def validate(
         if error.missing:
             raise click.UsageError(f"{error.message}\n{error.remedy}") from None
         findings = [Finding("import", "failed", error.message, error.remedy)]
-    click.echo(_as_json(findings) if as_json else _as_text(findings))
+    click.echo(_as_json(findings) if as_json else tamed(_as_text(findings)))
     context.exit(1 if any(finding.status == "failed" for finding in findings) else 0)
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from trio_agent.cli.fork_options import fork_options, is_fork
 from trio_agent.cli.progress import progress
+from trio_agent.cli.terminal import tamed
 
 if TYPE_CHECKING:
     from trio_agent.replay import Player
@@ -137,7 +138,7 @@ def _print(checked: Checked, *, show: bool) -> None:
 
 
 def _indented(text: str) -> str:
-    return "\n".join(f"    {line}".rstrip() for line in text.strip("\n").split("\n"))
+    return "\n".join(f"    {line}".rstrip() for line in tamed(text).strip("\n").split("\n"))
 
 
 def _row(checked: Checked, *, show: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ import click
 import msgspec
 
 from trio_agent.cli.common import read_draft
+from trio_agent.cli.terminal import said_to, tamed
 from trio_agent.cli.text_width import aligned
 from trio_agent.recording.codec import RecordingError, load
 from trio_agent.replay.fork import Forked, ForkError, ForkPlan, Listener, fork
@@ -82,14 +84,14 @@ class _Teller(Listener):
         self._said = False
 
     def text(self, text: str) -> None:
-        click.echo(text, nl=False)
+        click.echo(said_to(sys.stdout, text), nl=False)
         self._said = True
 
     def ended(self, forked: Forked) -> None:
         if self._said:
             click.echo()
         for line in _summary(forked):
-            click.echo(line, err=True)
+            click.echo(tamed(line), err=True)
 
 
 def _summary(forked: Forked) -> list[str]:

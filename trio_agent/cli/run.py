@@ -11,8 +11,10 @@ import msgspec
 import trio
 
 from trio_agent.cli.common import config_option, read_draft, record_option
+from trio_agent.cli.json_output import json_text
 from trio_agent.cli.progress import Progress, progress
 from trio_agent.cli.telling import log_to_stderr
+from trio_agent.cli.terminal import said_to
 from trio_agent.cli.waiting import waiting
 from trio_agent.config.load import Draft
 from trio_agent.config.problems import ConfigError, ConfigProblem
@@ -147,7 +149,7 @@ async def _run(
                         words.append(event.text)
                         if streams:
                             shown.over()
-                            click.echo(event.text, nl=False)
+                            click.echo(said_to(sys.stdout, event.text), nl=False)
             except AgentError:
                 if streams and words:
                     click.echo()  # what is told of the failure begins a line of its own
@@ -156,11 +158,11 @@ async def _run(
             if as_json:
                 _print_json(turn.id, turn.model, "".join(words), turn.finished)
             else:
-                click.echo("".join(words) if no_stream else "")
+                click.echo(said_to(sys.stdout, "".join(words)) if no_stream else "")
 
 
 def _print_json(turn_id: str, model: str, text: str, finished: object) -> None:
     if finished is None:
         raise AgentError("internal_error", "The turn ended without an outcome.")
     record = {"id": turn_id, "model": model, "text": text, **msgspec.to_builtins(finished)}
-    click.echo(msgspec.json.encode(record).decode())
+    click.echo(json_text(record, indent=-1))

@@ -1,11 +1,16 @@
-"""What the other end of a stream can show: colours, a line that is drawn again, so many columns."""
+"""What the other end of a stream can show: colours, a line that is drawn again, so many columns.
+
+And what it is not to obey: texts of models and of their servers may hold what a terminal takes for orders.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from typing import Final, TextIO
 
 _DEFAULT_COLUMNS: Final = 80
+_ORDERS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for line ends and tabs
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -37,3 +42,21 @@ def columns_of(stream: TextIO | None) -> int | None:
         return os.get_terminal_size(stream.fileno()).columns or _DEFAULT_COLUMNS
     except (OSError, ValueError):
         return _DEFAULT_COLUMNS
+
+
+def tamed(text: str) -> str:
+    """A text of several lines with its control characters spelled out, so that a terminal only shows it.
+
+    Line ends and tabs stay. Carriage returns go: before a line end they say nothing, and elsewhere they would
+    have a line written over.
+    """
+    return _ORDERS.sub(_spelled, text)
+
+
+def said_to(stream: TextIO | None, text: str) -> str:
+    """What to write of a model's words: all of them as they are, but to a terminal what it only shows."""
+    return tamed(text) if is_terminal(stream) else text
+
+
+def _spelled(found: re.Match[str]) -> str:
+    return "" if found[0] == "\r" else found[0].encode("unicode_escape").decode("ascii")

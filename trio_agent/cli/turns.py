@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import msgspec
 
 from trio_agent.cli.database import database_options, reading
+from trio_agent.cli.json_output import json_text
 from trio_agent.cli.terminal import columns_of
 from trio_agent.cli.turn_timeline import timeline
 from trio_agent.cli.turns_table import table
@@ -146,7 +146,7 @@ def _unknown(text: str) -> AgentError:
 
 
 def _print(value: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    click.echo(json_text(value))
 
 
 __all__ = ["turns"]
