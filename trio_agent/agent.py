@@ -96,6 +96,7 @@ class Agent(Reloading):
             self.logs, house.world.now, nursery, owed or OwedOutcomes(house.store, None), observer
         )
         watch_turns(self.metrics, self._running)
+        self.metrics.know_tools(self._tool_names)
         watch_configuration(self.metrics, lambda: self._generations.number)
         self.peers.on("metrics", self._tell_metrics)
         self.present = PresentTurns(self._running.present, self.peers)
@@ -302,6 +303,10 @@ class Agent(Reloading):
             AgentError: there is no such model, or no such role.
         """
         return self.generation.admission.shown_model(request)
+
+    def _tool_names(self) -> Iterator[str]:
+        """The server's tools, those of configurations included under which turns still run."""
+        return (tool.name for each in self._generations for tool in each.setup.tools.tools)
 
     async def _tell_metrics(self, payload: bytes) -> bytes:
         return encoded(self.metrics.report())

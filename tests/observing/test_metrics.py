@@ -122,6 +122,7 @@ async def test_model_calls_tokens_and_cost(autojump_clock: trio.abc.Clock) -> No
     }  # fmt: skip
     assert page.of("trio_agent_cost_usd_total")[("small", "first")] == 0.0125
     assert page.one("trio_agent_model_calls_unpriced_total", provider="second") == 1
+    assert page.of("trio_agent_model_calls_unpriced_total", provider="first") == {}, "none was answered"
 
 
 async def test_tools_are_counted_in_the_answer_that_ran_them(autojump_clock: trio.abc.Clock) -> None:
@@ -138,6 +139,33 @@ async def test_tools_are_counted_in_the_answer_that_ran_them(autojump_clock: tri
     assert page.one("trio_agent_turns_total", outcome="completed") == 1
     assert page.of("trio_agent_tool_runs_total") == {("completed", "lookup"): 1, ("failed", "broken"): 1}
     assert page.one("trio_agent_tool_duration_seconds_count") == 2
+
+
+async def test_a_call_that_was_cut_off_may_have_been_billed(autojump_clock: trio.abc.Clock) -> None:
+    """It counts among those whose cost is not known, and one that was refused does not."""
+    steps = [fails("unavailable", status=503), [words("Hel"), *fails("truncated")], fails("rejected")]
+    async with open_test_agent(ScriptedProvider(steps)) as agent:
+        user = client(agent)
+        await user.say(stream=True)
+        await user.say()
+        page = await shown(user)
+    assert page.of("trio_agent_model_calls_total") == {
+        ("scripted", "scripted", "unavailable"): 1,
+        ("scripted", "scripted", "truncated"): 1,
+        ("scripted", "scripted", "rejected"): 1,
+    }
+    assert page.one("trio_agent_model_calls_unpriced_total") == 1
+
+
+async def test_tools_that_a_model_makes_up_make_no_series(autojump_clock: trio.abc.Clock) -> None:
+    """It may call what it likes, as often as it likes; the server's own tools keep their names."""
+    made_up = [calls(*(f"fancy-{turn}-{number}" for number in range(20))) for turn in range(5)]
+    provider = ScriptedProvider([*made_up, calls("lookup"), says("Done")])
+    async with open_test_agent(provider, tools=[lookup]) as agent:
+        user = client(agent)
+        await user.say()
+        page = await shown(user)
+    assert page.of("trio_agent_tool_runs_total") == {("completed", "lookup"): 1, ("failed", "other"): 100}
 
 
 async def test_what_runs_now_is_read(autojump_clock: trio.abc.Clock) -> None:

@@ -190,6 +190,19 @@ async def test_each_answer_of_a_parked_turn_is_a_span(traces: Traces, autojump_c
     assert round(seconds(ended), 3) == 1.0
 
 
+async def test_a_call_that_was_refused_does_not_hide_the_cost(
+    traces: Traces, autojump_clock: trio.abc.Clock
+) -> None:
+    """The answer's span has the cost that the turn's record has; a refused call is not billed."""
+    priced = says("Hi", usage=TOKENS, cost_usd=Decimal("0.5"))
+    provider = ScriptedProvider([fails("unavailable", status=503), priced, fails("rejected"), says("Hi")])
+    async with open_test_agent(provider, observers=traces.observers) as agent:
+        for _ in range(3):
+            await say(client(agent))
+    answers = traces.named("invoke_agent")
+    assert [attributes(each).get("trio_agent.cost_usd") for each in answers] == ["0.5", None, None]
+
+
 async def test_a_turn_that_is_left_leaves_no_span_open(
     traces: Traces, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

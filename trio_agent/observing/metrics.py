@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from trio_agent import __version__
+from trio_agent.observing.costs import unpriced
 from trio_agent.observing.samples import Family, Report, families_of, gauge
 from trio_agent.observing.segment import last_segment, was_streamed
 from trio_agent.statemachine.conversation import Usage
@@ -25,7 +26,7 @@ logger = logging.getLogger("trio_agent")
 Read: TypeAlias = Callable[[], Mapping[tuple[str, ...], float] | float]
 
 MOST_NAMES: Final = 1000
-"""Models and tools that get series of their own; what more there are goes by the name `other`."""
+"""Models that get series of their own; what more there are goes by the name `other`."""
 _OTHER: Final = "other"
 _TURN_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600)
 _FIRST_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 40, 60)
@@ -61,7 +62,7 @@ class Metrics(TurnObserver):
 
     def ended(self, row: TurnRow, calls: Sequence[CallRow], traceparent: str | None = None) -> None:
         self._turns.count(row)
-        self._calls.count(calls)
+        self._calls.count(row, calls)
         self._tools.count(row)
 
     def store_used(self, operation: str, seconds: float, failed: bool) -> None:
@@ -75,6 +76,14 @@ class Metrics(TurnObserver):
     def parks_expired(self, count: int) -> None:
         """So many parked turns were closed, since nobody went on with them."""
         self._expired.inc(count)
+
+    def know_tools(self, names: Callable[[], Iterable[str]]) -> None:
+        """Count runs of these tools by their names. What else a model calls goes by the name `other`.
+
+        Args:
+            names: the tools that there are now; asked when a name is new.
+        """
+        self._tools.know(names)
 
     # --- what is read -------------------------------------------------------------------------------
 
@@ -196,10 +205,13 @@ class _Calls:
             registry, "trio_agent_cost_usd", "Cost of the calls whose cost is known, in USD.", by_model
         )
         self._unpriced = _counter(
-            registry, "trio_agent_model_calls_unpriced", "Calls whose cost is not known.", by_model
+            registry,
+            "trio_agent_model_calls_unpriced",
+            "Calls that may have been billed and whose cost is not known.",
+            by_model,
         )
 
-    def count(self, calls: Sequence[CallRow]) -> None:
+    def count(self, row: TurnRow, calls: Sequence[CallRow]) -> None:
         before: CallRow | None = None
         for call in calls:
             names = call.provider, self._models.of(call.model)
@@ -214,16 +226,17 @@ class _Calls:
             for kind, tokens in classes_of(call.usage).items():
                 if tokens:
                     self._tokens.labels(*names, kind).inc(tokens)
-            if call.cost_usd is None:
-                self._unpriced.labels(*names).inc()
-            else:
+            if call.cost_usd is not None:
                 self._cost.labels(*names).inc(float(call.cost_usd))
             before = call
+        for call in unpriced(row, calls):
+            self._unpriced.labels(call.provider, self._models.of(call.model)).inc()
 
 
 class _Tools:
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._names = _Names()
+        self._names: set[str] = set()
+        self._there: Callable[[], Iterable[str]] = tuple
         self._runs = _counter(
             registry, "trio_agent_tool_runs", "Runs of the server's tools.", ("tool", "result")
         )
@@ -241,9 +254,18 @@ class _Tools:
         began_at = last_segment(row).began_at
         for run in row.tools:
             if run.get("at", began_at) >= began_at:
-                tool = self._names.of(run["name"])
+                tool = self._name_of(run["name"])
                 self._runs.labels(tool, "failed" if run["failed"] else "completed").inc()
                 self._seconds.labels(tool).observe(run["seconds"])
+
+    def know(self, names: Callable[[], Iterable[str]]) -> None:
+        self._there = names
+
+    def _name_of(self, name: str) -> str:
+        """The name of a tool that there is: a model may call what it likes."""
+        if name not in self._names:
+            self._names.update(self._there())
+        return name if name in self._names else _OTHER
 
 
 class _Store:

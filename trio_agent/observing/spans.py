@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Final
 
 from opentelemetry import trace
@@ -21,6 +20,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from trio_agent import __version__
+from trio_agent.observing.costs import cost_of
 from trio_agent.observing.segment import last_segment, was_streamed
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.store.contract import CallRow, TurnRow
@@ -126,15 +126,14 @@ class TurnSpans(TurnObserver):
 
 def _of_turn(row: TurnRow, calls: Sequence[CallRow]) -> dict[str, Value]:
     used = sum((call.usage for call in calls), Usage())
-    costs = [call.cost_usd for call in calls]
-    cost = None if None in costs else sum((each for each in costs if each is not None), Decimal(0))
+    cost = cost_of(row, calls)
     ours = {
         "trio_agent.turn.id": row.id,
         "trio_agent.face": row.face,
         "trio_agent.outcome": row.outcome,
         "trio_agent.reason": row.reason,
         "trio_agent.key.id": row.owner or None,
-        "trio_agent.cost_usd": str(cost) if costs and cost is not None else None,
+        "trio_agent.cost_usd": None if cost is None else str(cost),
     }
     return {
         **_named(
