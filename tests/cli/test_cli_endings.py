@@ -162,8 +162,9 @@ def test_json_is_one_value_whatever_happens(run: Any, name: str) -> None:
 def _end_of(name: str, stdout: io.TextIOBase | None, monkeypatch: pytest.MonkeyPatch) -> int:
     """The exit code of a command whose standard output is this."""
     monkeypatch.setattr(sys, "stdout", stdout)
+    works = CASES[name].works if name in CASES else None
     with pytest.raises(SystemExit) as ended:
-        main([*name.split(), *(CASES[name].works or ())], prog_name="trio-agent")
+        main([*name.split(), *(works or ())], prog_name="trio-agent")
     return int(ended.value.code or 0)
 
 
@@ -178,6 +179,18 @@ def test_a_closed_pipe_is_one_and_quiet(
         assert _end_of(name, stdout, monkeypatch) == 1
         stdout.flush()
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", [*WORKING, "--help", "serve --help"])
+def test_an_output_that_is_full_is_one_and_told(
+    run: Any, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A file on a disk without room: a line that says so, no traceback, nothing at the interpreter's end."""
+    with open("/dev/full", "w", encoding="utf-8") as stdout:  # noqa: PTH123 - a device
+        assert _end_of(name, stdout, monkeypatch) == 1
+        stdout.flush()
+    told = [line for line in capfd.readouterr().err.splitlines() if "could not be written" in line]
+    assert told == ["Error: the output could not be written: No space left on device"]
 
 
 @pytest.mark.parametrize("name", WORKING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any, Final
@@ -55,6 +56,17 @@ class Program(LazyGroup):
         if not wants_colours():
             ctx.color = False
         return super().parse_args(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # help and the version are printed before there is anything to invoke
+            from trio_agent.cli.failures import is_unwritten, tell_unwritten
+
+            if not is_unwritten(error):
+                raise
+            tell_unwritten(error)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -7,18 +7,21 @@ People read why on standard error. With `--json` a program finds it on standard 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from trio_agent.cli.terminal import tamed
 from trio_agent.config.problems import ConfigError, ConfigProblem, render_problems
 from trio_agent.errors import AgentError
+
+_TAKES_NO_MORE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def exit_code_of(error: BaseException, *, as_json: bool = False) -> int:
@@ -40,7 +43,7 @@ def exit_code_of(error: BaseException, *, as_json: bool = False) -> int:
             if as_json and isinstance(leaf, click.ClickException):
                 _tell_programs(_refused(leaf))
             raise leaf
-        if not isinstance(leaf, (ConfigError, AgentError, BrokenPipeError)):
+        if not isinstance(leaf, (ConfigError, AgentError, BrokenPipeError)) and not is_unwritten(leaf):
             raise error
     problems = [problem for leaf in leaves if isinstance(leaf, ConfigError) for problem in leaf.problems]
     failures = [leaf for leaf in leaves if isinstance(leaf, AgentError)]
@@ -49,11 +52,26 @@ def exit_code_of(error: BaseException, *, as_json: bool = False) -> int:
     else:
         for failure in failures:
             click.echo(tamed(f"{failure.message} [{failure.shown_code}]"), err=True)
-    if any(isinstance(leaf, BrokenPipeError) for leaf in leaves):
+    unwritten = [leaf for leaf in leaves if is_unwritten(leaf)]
+    if unwritten:
+        tell_unwritten(unwritten[0])
+    elif any(isinstance(leaf, BrokenPipeError) for leaf in leaves):
         _drop_output()
     elif as_json:
         _tell_programs(_misconfigured(problems) if problems else _failed(failures[0]))
     return 2 if problems else 1
+
+
+def is_unwritten(error: BaseException) -> bool:
+    """Whether this is an output that takes no more. An error about a file would name it."""
+    return isinstance(error, OSError) and error.errno in _TAKES_NO_MORE and error.filename is None
+
+
+def tell_unwritten(error: BaseException) -> None:
+    """Tell that the output could not be written; what is left of it is dropped."""
+    why = error.strerror if isinstance(error, OSError) else None
+    click.echo(f"Error: the output could not be written: {why or error}", err=True)
+    _drop_output()
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
