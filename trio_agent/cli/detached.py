@@ -91,6 +91,7 @@ def start_detached(
     descriptor = os.open(log, flags, PRIVATE_FILE)
     try:
         os.fchmod(descriptor, PRIVATE_FILE)
+        before = os.fstat(descriptor).st_size
         process = subprocess.Popen(  # noqa: S603 - our own program
             [*launcher, "serve", *arguments_of(options)],
             cwd=folder,
@@ -100,7 +101,7 @@ def start_detached(
             stderr=descriptor,
             start_new_session=True,
         )
-        return Detached(process, log, os.fstat(descriptor).st_size)
+        return Detached(process, log, before)
     finally:
         os.close(descriptor)
 
