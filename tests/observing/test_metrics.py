@@ -73,6 +73,7 @@ async def test_turns_are_counted_by_how_they_ended(autojump_clock: trio.abc.Cloc
         body = {"model": "scripted", "messages": [asked, message, result], "tools": [READ]}
         page = await shown(user)
         assert page.one("trio_agent_turns_parked") == 1
+        assert page.one("trio_agent_store_size_bytes") == await agent.store.size()
         assert (await user.ask(body)).status == 200
         page = await shown(user)
     turns = page.of("trio_agent_turns_total", face="chat", provider="scripted", model="scripted")

@@ -11,12 +11,22 @@ import pytest
 
 from trio_agent.cli.common import read_draft
 from trio_agent.config.schema import AgentConfig, ServerConfig
-from trio_agent.faces import answer, messages_request, request
+from trio_agent.faces import (
+    answer,
+    conversations,
+    messages_request,
+    request,
+    responses_chain,
+    responses_options,
+    responses_socket,
+    sessions,
+)
 from trio_agent.providers import directory
 from trio_agent.providers.contract import CallLimits
 from trio_agent.providers.settings import ProviderSettings
-from trio_agent.server import call, connection, listen
+from trio_agent.server import call, connection, limits, listen, websocket_call
 from trio_agent.server.app import http_limits
+from trio_agent.store import limits as store_limits
 from trio_agent.turn import journal
 from trio_agent.wire import body, chat_request, sse
 
@@ -81,6 +91,15 @@ FIXED: list[tuple[str, Any]] = [
     ("values in the JSON", body.MAX_VALUES),
     ("session label", request._LABEL_LIMIT),
     ("values of `anthropic-beta`", messages_request._MOST_BETAS),
+    ("items that one request adds", conversations.MOST_ADDED),
+    ("pairs of `metadata`", responses_options._MOST_METADATA),
+    ("branches of a session", sessions.MOST_BRANCHES),
+    ("life of a WebSocket", responses_socket.LIFETIME_SECONDS),
+    ("answers of a WebSocket", responses_chain.MOST_ANSWERS),
+    ("WebSocket messages sent ahead", websocket_call.QUEUED_BYTES),
+    ("time between two pings", limits.HttpLimits().websocket_ping_interval),
+    ("turns of a session", store_limits.Limits().max_session_turns),
+    ("responses that one response", store_limits.CHAIN_MAX),
     ("model name", directory.NAME_LIMIT),
     ("clients that are told so", listen.MAX_REFUSALS),
     ("request body read ahead", call.BODY_BYTES),

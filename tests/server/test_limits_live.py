@@ -6,6 +6,7 @@ One server has small bounds for what a request may be, another one for how many 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sqlite3
 import time
@@ -324,3 +325,10 @@ def test_a_client_that_does_not_read_is_cut_off(crowded: Served) -> None:
         assert crowded.say().status_code == 200
         with pytest.raises(ConnectionError):
             caller.rest()
+
+
+def test_what_is_kept_is_measured(table: Table) -> None:
+    """Its bytes have no bound, and so they are told: the same figure in both places."""
+    shown = table.served.client.get("/metrics").text
+    (size,) = re.findall(r"^trio_agent_store_size_bytes (\d+)", shown, re.MULTILINE)
+    assert int(size) == table.served.health()["store"]["size_bytes"] > 4096

@@ -11,9 +11,10 @@ from trio_agent.observing.samples import Family, decoded, gauge, rendered, toget
 from trio_agent.store.contract import StoreError
 
 STORE_SECONDS: Final = 2.0
-"""What the store may take to say how many turns are parked: whoever asks has a limit too."""
+"""What the store may take to say how many turns are parked, and its size: whoever asks has a limit too."""
 _PARKED: Final = "Turns that wait for their caller's tools, in the store."
 _UP: Final = "Whether the store answers."
+_SIZE: Final = "Bytes of the database."
 
 
 async def page(agent: Agent, accept: str) -> tuple[bytes, str]:
@@ -33,11 +34,13 @@ async def _of_store(agent: Agent) -> list[Family]:
     with trio.move_on_after(STORE_SECONDS):
         try:
             parked = await agent.store.count_turns("parked")
+            size = await agent.store.size()
         except StoreError:
             pass
         else:
             return [
                 gauge("trio_agent_store_up", _UP, 1),
+                gauge("trio_agent_store_size_bytes", _SIZE, size),
                 gauge("trio_agent_turns_parked", _PARKED, parked),
             ]
     return [gauge("trio_agent_store_up", _UP, 0)]
