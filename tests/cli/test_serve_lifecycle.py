@@ -28,7 +28,7 @@ from trio_agent.private_files import FileLock
 from trio_agent.server.claim import Claim, Held, Unclaimed, lock_path, look, state_path, take_claim_now
 from trio_agent.server.options import ServeOptions
 from trio_agent.server.process import this_process
-from trio_agent.server.state_file import Reloaded, ServerState, write_state
+from trio_agent.server.state_file import Reloaded, ServerState, machine_clock, write_state
 
 REPLAY = {"providers": {"replay": {}}}
 Serve = Callable[..., Result]
@@ -285,6 +285,25 @@ async def test_a_reload_is_waited_for(
         assert await ask_to_reload(home, within=10) == result
     assert signals == [signal.SIGHUP]
     assert 2 <= trio.current_time() < 3
+
+
+async def test_a_reload_that_was_under_way_is_no_answer(
+    home: Path, claim: Claim, signals: list[int], autojump_clock: MockClock
+) -> None:
+    """It may have read the file as it was before; the one after it has read it as it is."""
+    now = machine_clock()
+    earlier = Reloaded(at=4.0, ok=True, began=now - 1)
+    later = msgspec.structs.replace(REFUSED, began=now + 60)
+    write_state(state_path(home), state(os.getpid()))
+
+    async def answer() -> None:
+        for result in (earlier, later):
+            await trio.sleep(2)
+            write_state(state_path(home), state(os.getpid(), reload=result))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        assert await ask_to_reload(home, within=10) == later
 
 
 async def test_a_reload_that_nobody_answers(

@@ -118,9 +118,10 @@ def _is_managed(env: Mapping[str, str]) -> bool:
     return bool(env.get(VARIABLE)) or env.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
-def refused(error: ConfigError, at: float) -> Reloaded:
-    """What the state file says of a configuration that was refused."""
-    return Reloaded(at=at, ok=False, problems=tuple(render_problems([each]) for each in error.problems))
+def refused(error: ConfigError, at: float, began: float) -> Reloaded:
+    """What the state file says of a configuration that was refused. The times are those of `Reloaded`."""
+    problems = tuple(render_problems([each]) for each in error.problems)
+    return Reloaded(at=at, ok=False, problems=problems, began=began)
 
 
 def shutdown_limit(server: ServerConfig) -> float:

@@ -21,7 +21,7 @@ from trio_agent.reloading import Reload
 from trio_agent.server.claim import Claim
 from trio_agent.server.options import ServeOptions
 from trio_agent.server.service_manager import ServiceManager
-from trio_agent.server.state_file import Reloaded
+from trio_agent.server.state_file import Reloaded, machine_clock
 
 logger = logging.getLogger("trio_agent.serve")
 
@@ -63,24 +63,27 @@ async def _reload_once(
     What came of it is told on standard error, in the audit log, in the state file and to the service manager.
     """
     manager.reloading()
+    began = machine_clock()
     try:
         draft = read_draft(None if options.config is None else Path(options.config), again=True)
         done = await agent.reload(draft)
     except ConfigError as error:
-        await note_refused(agent, options, claim, error)
+        await note_refused(agent, options, claim, error, began)
         manager.ready("the configuration was not reloaded: the new one has problems, see the log")
     except Exception as error:
         # Whatever a plug-in or a disk has done to it, the server goes on as it was.
         logger.exception("the configuration could not be reloaded")
-        await note_refused(agent, options, claim, unforeseen(error))
+        await note_refused(agent, options, claim, unforeseen(error), began)
         manager.ready("the configuration was not reloaded: reading it failed, see the log")
     else:
-        await note_reloaded(agent, options, claim, done)
+        await note_reloaded(agent, options, claim, done, began)
         manager.ready(f"serves {len(agent.models())} models; the configuration was reloaded")
 
 
-async def note_reloaded(agent: Agent, options: ServeOptions, claim: Claim | None, done: Reload) -> None:
-    """Tell that the configuration in force is another one."""
+async def note_reloaded(
+    agent: Agent, options: ServeOptions, claim: Claim | None, done: Reload, began: float
+) -> None:
+    """Tell that the configuration in force is another one. `began` is that of `Reloaded`."""
     tell_reloaded(options.log_format, str(done))
     await audit_reloaded(agent, done)
     config = agent.config
@@ -90,16 +93,18 @@ async def note_reloaded(agent: Agent, options: ServeOptions, claim: Claim | None
             models=len(agent.models()),
             api_key=key_in_force(options.api_key, config.server.api_key),
             shutdown_limit=shutdown_limit(config.server),
-            reload=Reloaded(at=agent.world.now(), ok=True),
+            reload=Reloaded(at=agent.world.now(), ok=True, began=began),
         )
 
 
-async def note_refused(agent: Agent, options: ServeOptions, claim: Claim | None, error: ConfigError) -> None:
+async def note_refused(
+    agent: Agent, options: ServeOptions, claim: Claim | None, error: ConfigError, began: float
+) -> None:
     """Tell that the configuration in force stays, and why the other one was refused."""
     tell_refused(options.log_format, error)
     await audit_refused(agent, error.problems)
     if claim is not None:
-        await claim.update(reload=refused(error, agent.world.now()))
+        await claim.update(reload=refused(error, agent.world.now(), began))
 
 
 async def audit_reloaded(agent: Agent, done: Reload) -> None:

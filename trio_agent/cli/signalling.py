@@ -17,7 +17,7 @@ import trio
 from trio_agent.private_files import is_locked
 from trio_agent.server.claim import Held, Unclaimed, clear_away, lock_path, look, state_path
 from trio_agent.server.process import open_children, open_process
-from trio_agent.server.state_file import Reloaded
+from trio_agent.server.state_file import Reloaded, machine_clock
 
 POLL_INTERVAL: Final = 0.05
 """Seconds between looks at the lock or the state file."""
@@ -135,14 +135,17 @@ async def ask_to_reload(home: Path, *, within: float) -> Reloaded | None:
         raise click.ClickException("the server cannot be told to reload: it is starting, or ending")
     # A state file that was deleted or damaged is written anew with the outcome.
     last = None if before.state is None else before.state.reload
+    asked_at = machine_clock()
     asked = await send_signal(home, signal.SIGHUP)
     with trio.move_on_after(within):
         while isinstance(asked, Held):
             after = look(home)
             if isinstance(after, Unclaimed):
                 raise click.ClickException("the server ended before it had read its configuration")
-            if after.state is not None and after.state.reload not in (None, last):
-                return after.state.reload
+            done = None if after.state is None else after.state.reload
+            # One that was under way may have read the file before it was as it is now.
+            if done is not None and done != last and done.answers(asked_at):
+                return done
             await trio.sleep(POLL_INTERVAL)
     if isinstance(asked, Unclaimed):
         return None

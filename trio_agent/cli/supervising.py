@@ -25,7 +25,7 @@ from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.address import address_of, close_all
 from trio_agent.server.options import ServeOptions
 from trio_agent.server.service_manager import ServiceManager
-from trio_agent.server.state_file import Reloaded
+from trio_agent.server.state_file import Reloaded, machine_clock
 from trio_agent.server.workers.messages import Serves, Start
 from trio_agent.server.workers.supervisor import Supervisor, WorkerEnded
 from trio_agent.world import RealWorld
@@ -140,6 +140,7 @@ class _House:
 
     async def _reload(self, supervisor: Supervisor) -> str:
         """Read the file again, and put it in force in all workers, or in none; what came of it."""
+        began = machine_clock()
         try:
             source, draft = _read(self._options, again=True)
             if draft.config is None:
@@ -147,11 +148,11 @@ class _House:
                 raise ConfigError(draft.problems)
             done = await supervisor.reload(source)
         except ConfigError as error:
-            return await self._refuse(error)
+            return await self._refuse(error, began)
         except Exception as error:
             # Whatever has happened to it, the server goes on as it was.
             logger.exception("the configuration could not be reloaded")
-            return await self._refuse(unforeseen(error))
+            return await self._refuse(unforeseen(error), began)
         self._config = draft.config
         if done is not None:
             tell_reloaded(self._options.log_format, done.said)
@@ -159,13 +160,13 @@ class _House:
         await self._note(
             api_key=key_of(self._options, draft),
             shutdown_limit=shutdown_limit(draft.config.server),
-            reload=Reloaded(at=self._now(), ok=True),
+            reload=Reloaded(at=self._now(), ok=True, began=began),
         )
         return "reloaded"
 
-    async def _refuse(self, error: ConfigError) -> str:
+    async def _refuse(self, error: ConfigError, began: float) -> str:
         tell_refused(self._options.log_format, error)
-        await self._note(reload=refused(error, self._now()))
+        await self._note(reload=refused(error, self._now(), began))
         return "not reloaded, for it has problems"
 
     async def _note(self, **changes: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -26,12 +27,23 @@ _BYTES_MAX: Final = 1 << 20
 class Reloaded(Struct, frozen=True, kw_only=True):
     """How reading the configuration again has ended. `at` is in seconds since the epoch.
 
-    `problems` are blocks of text as `config check` prints them; none where it went well.
+    `problems` are blocks of text as `config check` prints them; none where it went well. `began` is when the
+    file was read, by the `machine_clock`: who asked after that is not answered by it. `None` is not known.
     """
 
     at: float
     ok: bool
     problems: tuple[str, ...] = ()
+    began: float | None = None
+
+    def answers(self, asked: float) -> bool:
+        """Whether it is what came of being asked at this time by the `machine_clock`."""
+        return self.began is None or self.began >= asked
+
+
+def machine_clock() -> float:
+    """Seconds of a clock that is the same in all processes of the machine, and is never set."""
+    return time.monotonic()
 
 
 class ServerState(Struct, frozen=True, kw_only=True):
@@ -138,6 +150,7 @@ __all__ = [
     "ServerState",
     "StateFileError",
     "explain",
+    "machine_clock",
     "read_state",
     "remove_state",
     "write_state",
