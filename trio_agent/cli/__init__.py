@@ -41,10 +41,6 @@ class Program(LazyGroup):
     path = "trio-agent"
     lines = COMMANDS
 
-    def main(self, *args: Any, **extra: Any) -> Any:
-        open_missing()
-        return super().main(*args, **extra)
-
     def load(self, name: str) -> click.Command:
         command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
         if not isinstance(command, click.Command):
@@ -58,6 +54,7 @@ class Program(LazyGroup):
         return super().parse_args(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        open_missing()
         try:
             return super().main(*args, **kwargs)
         except OSError as error:  # help and the version are printed before there is anything to invoke
