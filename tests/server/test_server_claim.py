@@ -156,6 +156,20 @@ async def test_what_a_killed_server_left(home: Path) -> None:
     assert look(home) == Unclaimed()
 
 
+async def test_what_a_killed_server_of_the_same_number_left(home: Path) -> None:
+    """As in a container. While the next one boots, the state of the last is not its own."""
+    with claimed(home) as claim:
+        await claim.announce(state())
+        text = state_path(home).read_bytes()
+    state_path(home).write_bytes(text)
+    with claimed(home) as claim:
+        assert look(home) == Held(this_process(), None)
+        await claim.announce(state(models=4))
+        found = look(home)
+        assert isinstance(found, Held)
+        assert found.state == state(models=4)
+
+
 async def test_a_state_file_that_is_not_ours_any_more_stays(home: Path) -> None:
     """Whoever removed the lock file by hand and started another server keeps that one's state."""
     with claimed(home) as first:

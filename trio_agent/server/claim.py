@@ -83,7 +83,8 @@ def look(home: Path) -> Held | Unclaimed:
         note = msgspec.json.decode(read_note(lock_path(home)), type=_Note)
     except (OSError, msgspec.MsgspecError):
         return Held(None, None, trouble)
-    if state is not None and state.pid != note.process.pid:
+    # One that has not announced itself has no state, though in a container all have the same number.
+    if state is not None and (state.pid != note.process.pid or not note.url):
         state = None
     return Held(note.process, state, trouble, note.url)
 
