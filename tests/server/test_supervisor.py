@@ -72,7 +72,7 @@ async def test_it_ends_when_all_have_ended() -> None:
         run.supervisor.stop()
     assert run.ready == [Serves(3, {"replay": 3}, 0.0)]
     assert len(set(run.pids[0])) == 2
-    assert run.supervisor.killed == []
+    assert run.supervisor.failed == []
 
 
 async def test_problems_of_all_are_told_as_one() -> None:
@@ -101,7 +101,7 @@ async def test_one_that_keeps_dying_is_started_with_longer_pauses(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run.supervisor.run)
         with trio.fail_after(20):
-            while len(run.pids) < 3:
+            while len(run.pids) < 5:
                 await run.changed.wait()
                 run.changed = trio.Event()
         run.supervisor.stop()
@@ -120,7 +120,19 @@ async def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) 
         nursery.start_soon(run.supervisor.run)
         await run.supervisor.until_serving()
         run.supervisor.stop()
-    assert sorted(run.supervisor.killed) == [1, 2]
+    assert sorted(run.supervisor.failed) == [1, 2]
+
+
+async def test_one_that_crashes_while_it_is_to_end_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody would look for the turns that it took along."""
+    run = Run("serve_in_order()\nif start.number == 2: os.kill(os.getpid(), signal.SIGKILL)")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run.supervisor.run)
+        await run.supervisor.until_serving()
+        run.supervisor.stop()
+    assert run.supervisor.failed == [2]
+    (record,) = caplog.records
+    assert record.getMessage().endswith("ended: killed by SIGKILL, while its turns were to finish")
 
 
 async def test_a_start_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +145,7 @@ async def test_a_start_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None
             while len(run.supervisor._pids()) < 2:  # noqa: ASYNC110 - processes are being started
                 await trio.sleep(0.01)
             run.supervisor.stop()
-    assert (run.ready, run.supervisor.killed) == ([], [])
+    assert (run.ready, run.supervisor.failed) == ([], [])
 
 
 async def test_what_cannot_be_understood_ends_its_worker(caplog: pytest.LogCaptureFixture) -> None:

@@ -64,8 +64,8 @@ async def supervise(options: ServeOptions, signals: AsyncIterator[int]) -> None:
             nursery.start_soon(house.watch, signals, supervisor, nursery)
             await _run(supervisor)
             nursery.cancel_scope.cancel()
-    if supervisor.killed:
-        raise click.ClickException(f"{len(supervisor.killed)} of {count} workers did not end in time")
+    if supervisor.failed:
+        raise click.ClickException(f"{len(supervisor.failed)} of {count} workers did not end in order")
 
 
 class _House:
@@ -103,7 +103,7 @@ class _House:
         self._manager.ready(self._status)
 
     async def note_workers(self, workers: list[int]) -> None:
-        """Another process has taken a worker's place."""
+        """A worker has died, or another process has taken its place."""
         await self._note(workers=tuple(workers))
 
     async def watch(self, signals: AsyncIterator[int], supervisor: Supervisor, nursery: trio.Nursery) -> None:

@@ -74,7 +74,8 @@ class Supervisor:
         arguments: of the Python interpreter, to run a worker.
         on_ready: called once with what they serve and their process ids, when the first workers are all
             there, and before they accept connections.
-        on_changed: called with the process ids whenever another process has taken a worker's place.
+        on_changed: called with the process ids whenever a worker has died, and when another process has taken
+            its place.
     """
 
     def __init__(
@@ -97,8 +98,8 @@ class Supervisor:
         self._relay: Relay | None = None
         self._helpers: trio.Nursery | None = None
         self._failure: WorkerEnded | OSError | None = None
-        self.killed: list[int] = []
-        """The numbers of the workers that did not end in the time that they had."""
+        self.failed: list[int] = []
+        """The numbers of the workers that did not end in order: too late, or by a crash."""
 
     @property
     def serving(self) -> bool:
@@ -184,7 +185,7 @@ class Supervisor:
                 logger.error(
                     "worker %d (pid %d) did not end in time and is killed", worker.number, worker.pid
                 )
-                self.killed.append(worker.number)
+                self.failed.append(worker.number)
             worker.kill()
 
     # --- one place among the workers ------------------------------------------------------------------
@@ -197,6 +198,7 @@ class Supervisor:
             began = trio.current_time()
             failure = await self._live(worker)
             if self._stopping.is_set():
+                self._look_at_end(worker, failure)
                 return
             if not self.serving:
                 self._failure = self._failure or failure
@@ -207,9 +209,17 @@ class Supervisor:
             if trio.current_time() - began >= STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             logger.error("%s; another one starts in %g s", failure, pause)
+            self._tell_change()
             with trio.move_on_after(pause):
                 await self._stopping.wait()
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _look_at_end(self, worker: Worker, failure: WorkerEnded | OSError) -> None:
+        """Tell of a worker that crashed when it was to end: its turns had no orderly end."""
+        crashed = worker.serves is not None and worker.returncode != 0
+        if crashed and worker.number not in self.failed:
+            logger.error("%s, while its turns were to finish", failure)
+            self.failed.append(worker.number)
 
     async def _live(self, worker: Worker) -> WorkerEnded | OSError:
         """The whole life of a worker, and what is to be said of its end."""
@@ -251,7 +261,7 @@ class Supervisor:
         elif self.serving:
             worker.post(Serve())
             logger.info("worker %d (pid %d) serves", worker.number, worker.pid)
-            self._helpers.start_soon(self._on_changed, self._pids())
+            self._tell_change()
         elif len(self._ready_ones()) == self._start.count:
             self._helpers.start_soon(self._begin, serves)
 
@@ -260,6 +270,13 @@ class Supervisor:
         self._serving.set()
         for worker in self._ready_ones():
             worker.post(Serve())
+
+    def _tell_change(self) -> None:
+        if self._helpers is not None:
+            self._helpers.start_soon(self._tell_pids)
+
+    async def _tell_pids(self) -> None:
+        await self._on_changed(self._pids())  # those of this moment, however many changes are being told
 
     def _pids(self) -> list[int]:
         return [worker.pid for _, worker in sorted(self._workers.items()) if worker.pid]
