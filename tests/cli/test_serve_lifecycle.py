@@ -74,7 +74,8 @@ def state(pid: int, **fields: Any) -> ServerState:
 def test_a_server_from_outside(tmp_path: Path, home: Path, serve: Serve) -> None:
     """Healthy while it runs; no second one; known without its state file; stopped, and that again."""
     assert serve("status").exit_code == 1
-    with serving(tmp_path, REPLAY, "--workspace", "a") as server:
+    config = {**REPLAY, "routing": {"aliases": {"nick": "replay/demo"}}}
+    with serving(tmp_path, config, "--workspace", "a") as server:
         shown = serve("status")
         assert shown.exit_code == 0
         assert f"the server, process {server.process.pid}, serves on {server.url}" in shown.stdout

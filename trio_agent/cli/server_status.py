@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from trio_agent.cli.probe import Answer, ask
 from trio_agent.server.claim import Unclaimed, clear_away, look, state_path
@@ -16,6 +16,7 @@ Status: TypeAlias = Literal[
     "running", "draining", "starting", "not_answering", "no_state", "stale", "not_running"
 ]
 
+_ROUTING: Final = "routing"
 _WRITES_IT: Final = "`trio-agent serve reload` writes it anew"
 
 
@@ -123,14 +124,20 @@ def _judge(
 
 
 def _count(answer: Answer | None) -> int | None:
+    """The models that a listing has, without the other names of the configuration for some of them."""
     try:
-        return None if answer is None else len(msgspec.json.decode(answer.body, type=_Listing).data)
+        listed = [] if answer is None else msgspec.json.decode(answer.body, type=_Listing).data
     except msgspec.MsgspecError:
         return None
+    return None if answer is None else sum(each.provider != _ROUTING for each in listed)
+
+
+class _Listed(Struct):
+    provider: str = field(default="", name="_provider")
 
 
 class _Listing(Struct):
-    data: list[msgspec.Raw]
+    data: list[_Listed]
 
 
 __all__ = ["ServerStatus", "find_status"]
