@@ -281,6 +281,26 @@ def test_events_of_one_moment_stand_in_the_order_of_cause() -> None:
     ]
 
 
+def test_a_tool_stands_between_the_calls_around_it() -> None:
+    """Also where it began a part of a millisecond after one and before the other."""
+    tool = {"name": "look", "tool_call_id": "c", "at": BEGAN + 0.0101, "seconds": 0.0, "failed": False}
+    for ends, begins in ((0.0102, 0.0103), (0.0099, 0.0101), (0.0098, 0.4)):
+        record = record_of(
+            row("turn_1", tools=(tool,), reason="stop", ended_at=BEGAN + 1),
+            [
+                call("turn_1", 1, started_at=BEGAN, ended_at=BEGAN + ends, finish_reason="tool_calls"),
+                call("turn_1", 2, started_at=BEGAN + begins, ended_at=BEGAN + 0.5, finish_reason="stop"),
+            ],
+        )
+        told = [line.partition("  ")[2] for line in map(str.strip, timeline(record)) if line[:2] == "0."]
+        assert told[1:4] == [
+            "call 1 of lab/m ends (tool_calls): 0 + 0 tokens",
+            "tool look begins",
+            "call 2 of lab/m begins",
+        ]
+        assert record.tools[0]["at"] == round(BEGAN + 0.01, 3)
+
+
 def test_a_turn_that_runs_is_shown_as_far_as_its_row_goes(home: Home) -> None:
     """With a word on who knows more."""
     home.fill(lambda store: store.open_turn(row("turn_1", states=(StateAt("preflight", BEGAN),))))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from trio_agent.cli.text_width import aligned
@@ -130,10 +131,26 @@ def _events(record: TurnRecord) -> list[tuple[str, str]]:
         began = tool.get("at")
         if isinstance(began, int | float):
             begins = f"tool {one_line(str(tool.get('name', '?')))} begins"
-            found.insert(sum(at <= began for at, _ in found), (began, begins))
+            found.insert(_place_of_tool(began, found, record.model_calls), (began, begins))
     if record.ended_at is not None:
         found.append((record.ended_at, _verdict(record)))
     return [(f"{at - record.created_at:9.3f}", what) for at, what in found]
+
+
+def _place_of_tool(began: float, found: Sequence[tuple[float, str]], calls: Sequence[ModelCall]) -> int:
+    """Where a tool goes that began then: behind the call that asked for it, and before the next one.
+
+    Times are cut to the millisecond, in which a quick model may do all of that.
+    """
+    nexts = {
+        f"{_name(call)} begins"
+        for before, call in pairwise(calls)
+        if before.number < call.number and call.started_at == began
+    }
+    for place, (at, what) in enumerate(found):
+        if at > began or what in nexts:
+            return place
+    return len(found)
 
 
 def _call_events(calls: Iterable[ModelCall]) -> Iterator[tuple[float, str, bool]]:

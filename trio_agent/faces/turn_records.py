@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 from trio_agent.store.contract import CallRow, TurnRow
 from trio_agent.wire.turns import ModelCall, StateReached, TurnList, TurnRecord
@@ -29,7 +30,7 @@ def record_of(row: TurnRow, calls: Iterable[CallRow]) -> TurnRecord:
         committed_by=row.committed_by,
         states=[StateReached(each.state, _time(each.at)) for each in row.states],
         model_calls=[_call(each) for each in calls],
-        tools=list(row.tools),
+        tools=[_tool(each) for each in row.tools],
         usage=row.usage,
         usage_source=row.usage_source,
         cost_usd=_money(row.cost_usd),
@@ -88,6 +89,11 @@ def _call(row: CallRow) -> ModelCall:
         cost_usd=_money(row.cost_usd),
         failure=row.failure,
     )
+
+
+def _tool(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run of a tool; those of older rows have no time."""
+    return {**run, "at": _time(run["at"])} if "at" in run else dict(run)
 
 
 def _time(at: float) -> float:
