@@ -19,6 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from trio_agent.observing.spans import ATTRIBUTES, ERROR_TYPE, TurnSpans
 from trio_agent.providers.contract import CallLimits
 from trio_agent.statemachine.conversation import Usage
+from trio_agent.store.contract import CallRow, StateAt, TurnRow
 from trio_agent.testing import (
     Client,
     ScriptedProvider,
@@ -188,6 +189,21 @@ async def test_each_answer_of_a_parked_turn_is_a_span(traces: Traces, autojump_c
     assert parked.parent is not None
     assert ended.parent is None
     assert round(seconds(ended), 3) == 1.0
+
+
+def test_an_answer_lasts_as_long_as_its_calls(traces: Traces) -> None:
+    """A turn that parks stands in its last state before its model call is booked."""
+    states = (StateAt("preflight", 1.0), StateAt("host_tool_wait", 2.0))
+    row = TurnRow(id="t", face="chat", model="m", created_at=1.0, outcome="parked", states=states)
+    call = CallRow(
+        turn_id="t", number=1, attempt=0, provider="p", model="m", started_at=1.5, ended_at=2.25,
+        finish_reason="tool_calls",
+    )  # fmt: skip
+    for observer in traces.observers:
+        observer.ended(row, (call,))
+    inside, around = traces.one("chat m"), traces.one("invoke_agent")
+    assert inside.end_time == around.end_time == 2_250_000_000
+    assert seconds(around) == 1.25
 
 
 async def test_a_call_that_was_refused_does_not_hide_the_cost(

@@ -72,7 +72,8 @@ class TurnSpans(TurnObserver):
             _parent(traceparent),
             _of_turn(row, calls),
             segment.began_at,
-            segment.ended_at,
+            # A turn that parks has no end of its own, and its last state comes before its call is booked.
+            max(segment.ended_at, *(call.ended_at for call in calls), segment.began_at),
         )
         with around as turn:
             if segment.content_at is not None:
