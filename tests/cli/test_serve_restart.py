@@ -14,11 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-import httpx
 import pytest
 import trio
 from click.testing import CliRunner
-from support.serving import KEY, environment, run_command, serving, until, write_config
+from support.serving import (
+    KEY,
+    bearer,
+    environment,
+    plain_client,
+    run_command,
+    serving,
+    until,
+    write_config,
+)
 
 from trio_agent.cli import main
 from trio_agent.cli.detached import LOG_BYTES_MAX, arguments_of, environment_of, log_path, start_detached
@@ -73,8 +81,8 @@ def argv(pid: int) -> list[str]:
 
 
 def answers(state: ServerState, key: str | None) -> int:
-    headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    return httpx.get(f"http://127.0.0.1:{state.port}/v1/models", headers=headers).status_code
+    with plain_client(f"http://127.0.0.1:{state.port}", bearer(key)) as client:
+        return client.get("/v1/models").status_code
 
 
 def test_a_server_starts_again_in_the_background(tmp_path: Path, home: Path, restart: Restart) -> None:
@@ -149,16 +157,14 @@ def test_a_new_server_that_cannot_start(tmp_path: Path, home: Path, restart: Res
 
 
 def test_a_key_on_the_command_line_is_taken_off_it(tmp_path: Path) -> None:
-    """In both spellings: what others see of the process has no key, and the server asks for it."""
-    for form in (["--api-key", KEY], [f"--api-key={KEY}"]):
-        with serving(tmp_path, REPLAY, "--log-level", "info", *form, key=None) as server:
-            seen = argv(server.process.pid)
-            assert KEY not in " ".join(seen)
-            assert not any("--api-key" in word for word in seen)
-            assert seen[-2:] == ["--log-level", "info"]
-            assert server.client.get("/v1/models").status_code == 401
-            headers = {"authorization": f"Bearer {KEY}"}
-            assert server.client.get("/v1/models", headers=headers).status_code == 200
+    """What others see of the process has no key, and the server asks for it."""
+    with serving(tmp_path, REPLAY, "--log-level", "info", "--api-key", KEY, key=None) as server:
+        seen = argv(server.process.pid)
+        assert KEY not in " ".join(seen)
+        assert not any("--api-key" in word for word in seen)
+        assert seen[-2:] == ["--log-level", "info"]
+        assert server.client.get("/v1/models").status_code == 401
+        assert server.client.get("/v1/models", headers=bearer(KEY)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -172,7 +178,7 @@ def test_a_key_on_the_command_line_is_taken_off_it(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_taken_off(given: list[str], kept: list[str]) -> None:
-    """The option with the key, wherever it stands, and nothing else."""
+    """The option with the key, in both spellings, wherever it stands, and nothing else."""
     assert without_key(given, "k") == kept
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from support.serving import START_LIMIT_S, Served, serving, until
+from support.serving import START_LIMIT_S, Served, plain_client, serving, until
 
 
 class Workers:
@@ -50,7 +50,7 @@ class Workers:
     def fresh(self) -> httpx.Client:
         """A client with a connection of its own, to any worker."""
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None)
-        return httpx.Client(base_url=self.server.url, headers=self.server.headers, timeout=30, limits=limits)
+        return plain_client(self.server.url, self.server.headers, limits=limits)
 
     def forget(self) -> None:
         """Close all connections, since the workers are others now."""
