@@ -11,7 +11,7 @@ from typing import Literal, Self, TypeAlias, get_args
 import h11
 import trio
 
-FAIL_S = 10.0
+FAIL_S = 60.0
 """How long anything that must happen may take before a test gives up, in seconds."""
 
 Leaving: TypeAlias = Literal["FIN", "half-close", "RST"]
