@@ -20,7 +20,7 @@ from trio_agent.server.app import create_app
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.store.contract import CallRow, StateAt, TurnRow
 from trio_agent.testing import Client
-from trio_agent.turn.notes import LONGEST_NOTE, MOST_NOTES, in_bounds
+from trio_agent.turn.notes import LONGEST_NAME, LONGEST_NOTE, MORE_TOOLS, MOST_NOTES, MOST_TOOLS, in_bounds
 
 KEY = "a-long-enough-key"
 AUTH = {"authorization": f"Bearer {KEY}"}
@@ -62,6 +62,19 @@ async def test_the_notes_of_a_record_are_few_and_short(autojump_clock: MockClock
     assert notes[0].startswith("added an error result for tool call 0-qqq")
     assert notes[-1] == "and more like these"
     assert list(in_bounds([*notes, "another one"])) == notes
+
+
+async def test_a_record_lists_little_of_what_a_model_says(autojump_clock: MockClock) -> None:
+    """Names that a model makes up are cut in it, and so are ids; a thousand tools are listed."""
+    calls = [{"tool_call": {"id": f"{n}-{'i' * 300}", "name": "n" * 300}} for n in range(MOST_TOOLS + 5)]
+    async with chat_app() as app:
+        body = {"model": "demo", "messages": [{"role": "user", "content": script(*calls)}]}
+        assert (await app.ask(body)).status == 200
+        (record,) = (await shown(app))["data"]
+    assert len(record["tools"]) == MOST_TOOLS
+    for run in record["tools"]:
+        assert (len(run["name"]), len(run["tool_call_id"])) == (LONGEST_NAME, LONGEST_NAME)
+    assert record["notes"] == [MORE_TOOLS]
 
 
 async def test_a_record_has_all_that_is_known_of_a_turn() -> None:

@@ -27,7 +27,7 @@ from trio_agent.providers.settings import ProviderSettings
 from trio_agent.server import call, connection, limits, listen, websocket_call
 from trio_agent.server.app import http_limits
 from trio_agent.store import limits as store_limits
-from trio_agent.turn import journal
+from trio_agent.turn import journal, notes
 from trio_agent.wire import body, chat_request, sse
 
 PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text()
@@ -98,6 +98,9 @@ FIXED: list[tuple[str, Any]] = [
     ("answers of a WebSocket", responses_chain.MOST_ANSWERS),
     ("WebSocket messages sent ahead", websocket_call.QUEUED_BYTES),
     ("time between two pings", limits.HttpLimits().websocket_ping_interval),
+    ("runs of the server's tools", notes.MOST_TOOLS),
+    ("a name or an id in it", notes.LONGEST_NAME),
+    ("notes of a turn's record", notes.MOST_NOTES),
     ("turns of a session", store_limits.Limits().max_session_turns),
     ("responses that one response", store_limits.CHAIN_MAX),
     ("model name", directory.NAME_LIMIT),

@@ -16,6 +16,7 @@ from trio_agent.statemachine.table import FINAL, State
 from trio_agent.store.contract import CallRow, ParkRow, ReasoningRow, StateAt, StoreError, TurnRow, TurnStore
 from trio_agent.store.kept import Keeping
 from trio_agent.turn.keeper import Guarded, Keeper
+from trio_agent.turn.notes import MORE_TOOLS, MOST_TOOLS, named
 from trio_agent.turn.observer import Observers, TurnObserver
 from trio_agent.turn.reasoning import answered
 from trio_agent.world import World
@@ -128,11 +129,14 @@ class Journal:
 
     def note_tool(self, name: str, call_id: str, seconds: float, *, failed: bool) -> None:
         """Note a server-side tool that has ended just now, after it ran for `seconds`."""
+        if len(self._tools) >= MOST_TOOLS:
+            self.note(MORE_TOOLS)
+            return
         at = self._world.now() - seconds
         self._tools.append(
             {
-                "name": name,
-                "tool_call_id": call_id,
+                "name": named(name),
+                "tool_call_id": named(call_id),
                 "at": round(at, 6),
                 "seconds": round(seconds, 6),
                 "failed": failed,
@@ -159,8 +163,8 @@ class Journal:
                 cost_usd=effect.cost_usd,
                 finish_reason=effect.finish_reason,
                 failure=None if effect.failure is None else msgspec.to_builtins(effect.failure),
-                response_id=effect.response_id,
-                served_model=effect.model,
+                response_id=effect.response_id and named(effect.response_id),
+                served_model=effect.model and named(effect.model),
             )
         )
 
