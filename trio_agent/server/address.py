@@ -48,7 +48,7 @@ async def _same_port(listeners: list[trio.SocketListener]) -> list[trio.SocketLi
     try:
         for host in hosts:
             opened += await trio.open_tcp_listeners(port, host=host)
-    except OSError:
+    except BaseException:
         close_all(opened)
         raise
     return opened
