@@ -38,7 +38,7 @@ from trio_agent.turn.request import TurnRequest
 from trio_agent.turn.session import SessionKeeper, continued, newest_branch, session_keeper
 from trio_agent.turn.sink import Sink
 from trio_agent.turn.toolbox import HostTools, ToolBox
-from trio_agent.uses import Uses
+from trio_agent.use_count import UseCount
 
 
 class MakeDriver(Protocol):
@@ -68,7 +68,7 @@ class Admitted(Struct, frozen=True):
     truncated: int
     first: Begin | Resume
     make_driver: MakeDriver
-    uses: Uses
+    uses: UseCount
     slot: Slot
     before: tuple[Message, ...] = ()
 
@@ -85,7 +85,7 @@ class Admission:
         tools: ToolBox,
         store: Store,
         observer: TurnObserver,
-        uses: Uses,
+        uses: UseCount,
     ) -> None:
         self._config = config
         self._planner = planner

@@ -20,7 +20,7 @@ from trio_agent.store.contract import Store
 from trio_agent.token_count import TokenCounter
 from trio_agent.turn.context import TurnContext
 from trio_agent.turn.observer import TurnObserver
-from trio_agent.uses import Uses
+from trio_agent.use_count import UseCount
 from trio_agent.world import World
 
 logger = logging.getLogger("trio_agent")
@@ -50,7 +50,7 @@ class Generation:
         self.setup = setup
         self.config: Config = setup.config
         self.contexts = contexts
-        self.uses = Uses()
+        self.uses = UseCount()
         providers, tools = setup.providers, setup.tools
         planner = Planner(
             setup.config,

@@ -7,7 +7,7 @@ from types import TracebackType
 import trio
 
 
-class Uses:
+class UseCount:
     """How many use a thing now. A `with` block is one use, from its beginning to its end."""
 
     # Not a generator: it would weigh 0.3 kB for each block, and every open stream stands in several.
@@ -25,6 +25,7 @@ class Uses:
         self._count += 1
 
     def end(self) -> None:
+        """One less uses it. Once for each `begin`."""
         self._count -= 1
         if not self._count:
             self._last_left.unpark_all()
@@ -43,4 +44,4 @@ class Uses:
             await self._last_left.park()
 
 
-__all__ = ["Uses"]
+__all__ = ["UseCount"]
