@@ -11,19 +11,19 @@ import trio
 
 from trio_agent.admission import Admitted
 from trio_agent.boot import House
+from trio_agent.cancelling import Cancelling
 from trio_agent.config.schema import Config
 from trio_agent.embedding import LiveTurn, live_turn
 from trio_agent.errors import shutting_down
 from trio_agent.event_log import EventLogs, LiveLog
 from trio_agent.generations import ContextsFor, Generation, plain_contexts
+from trio_agent.in_flight import InFlightTurns
+from trio_agent.observing.last_calls import LastCalls
+from trio_agent.observing.live_metrics import watch_configuration, watch_queue, watch_turns
 from trio_agent.observing.log import TurnLog
 from trio_agent.observing.metrics import Metrics
-from trio_agent.observing.recent import RecentCalls
 from trio_agent.observing.samples import encoded
-from trio_agent.observing.standing import watch_configuration, watch_queue, watch_turns
-from trio_agent.peer_turns import PeerTurns
 from trio_agent.peers import Alone, Peers
-from trio_agent.present import PresentTurns
 from trio_agent.providers.contract import Options
 from trio_agent.providers.directory import ModelDirectory, ModelRef
 from trio_agent.providers.registry import MountedProvider
@@ -86,8 +86,8 @@ class Agent(Reloading):
         self.workspace = house.workspace
         self.peers: Peers = peers or Alone()
         self.metrics = metrics or Metrics(worker=str(self.peers.number), started_at=house.world.now())
-        self.recent = RecentCalls()
-        observer = Observers((TurnLog(), self.metrics, self.recent, *observers))
+        self.last_calls = LastCalls()
+        observer = Observers((TurnLog(), self.metrics, self.last_calls, *observers))
         super().__init__(house, contexts=contexts, observer=observer, nursery=nursery)
         self.logs = EventLogs(
             house.store, house.world.now, lifetime=lambda: self._generations.lifetime, peers=self.peers
@@ -99,12 +99,12 @@ class Agent(Reloading):
         self.metrics.know_tools(self._tool_names)
         watch_configuration(self.metrics, lambda: self._generations.number)
         self.peers.on("metrics", self._tell_metrics)
-        self.present = PresentTurns(self._running.present, self.peers)
+        self.in_flight = InFlightTurns(self._running.in_flight, self.peers)
         server = house.setup.config.server
         self.slots = TurnSlots(server.max_concurrent_turns, server.max_queued_turns, server.queue_timeout)
         watch_queue(self.metrics, lambda: self.slots.figures)
         self._door = _Door()
-        self._anywhere = PeerTurns(self.peers, self._running, nursery)
+        self._cancelling = Cancelling(self.peers, self._running, nursery)
         self.started_at = house.world.now()
 
     # --- the configuration --------------------------------------------------------------------------
@@ -241,7 +241,7 @@ class Agent(Reloading):
 
         It may run in another process that serves with this one, and then need a moment more to end.
         """
-        return await self._anywhere.cancel(owner, log_id)
+        return await self._cancelling.cancel(owner, log_id)
 
     async def idle(self) -> None:
         """Wait until no turn runs that was started with `start`."""

@@ -21,7 +21,7 @@ from trio_agent.store.limits import Limits
 from trio_agent.store.sqlite import open_store
 from trio_agent.world import World
 
-SetUp: TypeAlias = Callable[[Draft], Awaitable[Setup]]
+MakeSetup: TypeAlias = Callable[[Draft], Awaitable[Setup]]
 """Sets a configuration up as `boot` would. Raises ConfigError with every problem, and has closed all then."""
 
 
@@ -31,7 +31,7 @@ class House(Struct, frozen=True):
     setup: Setup
     store: Store
     world: World
-    set_up: SetUp | None = None
+    set_up: MakeSetup | None = None
     workspace: str | None = None
 
 
@@ -69,9 +69,9 @@ async def boot(
         raise ConfigError(draft.problems)
     problems = list(draft.problems)
     where = _home(home, env, problems) if store is None or home is not None else None
-    place = _Place(where, env, world, tuple(tools), mounts or {})
+    around = _Surroundings(where, env, world, tuple(tools), mounts or {})
     async with AsyncExitStack() as resources:
-        setup = await place.set_up(draft, config, problems)
+        setup = await around.set_up(draft, config, problems)
         resources.push_async_callback(setup.close)
         if store is None:
             store = await _open_store(
@@ -79,11 +79,11 @@ async def boot(
             )
         if problems or store is None:
             raise ConfigError(problems)
-        yield House(setup, store, world, place.set_up_anew, workspace)
+        yield House(setup, store, world, around.set_up_anew, workspace)
 
 
-class _Place(Struct, frozen=True):
-    """Where configurations are set up."""
+class _Surroundings(Struct, frozen=True):
+    """What every configuration of an agent is set up with, the first one and those of reloads."""
 
     home: Path | None
     env: Mapping[str, str]

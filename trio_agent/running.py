@@ -10,8 +10,8 @@ import trio
 
 from trio_agent.admission import Admitted
 from trio_agent.event_log import EventLogs, KeptSink, LiveLog, LogKeeper
+from trio_agent.in_flight import InFlightTurn
 from trio_agent.nursery import open_plain_nursery
-from trio_agent.present import PresentTurn
 from trio_agent.queueing import Slot
 from trio_agent.statemachine.events import Begin, CancelReason, Resume
 from trio_agent.store.contract import TurnRow
@@ -148,10 +148,10 @@ class RunningTurns:
             for driver in tuple(self._drivers):
                 nursery.start_soon(driver.stop, reason)
 
-    def present(self, turn_ids: Collection[str]) -> list[PresentTurn]:
+    def in_flight(self, turn_ids: Collection[str]) -> list[InFlightTurn]:
         """Those of these turns that run here, as they stand."""
-        found = [driver.journal.present for driver in self._drivers if driver.turn.spec.turn_id in turn_ids]
-        return [PresentTurn(*each) for each in found if each is not None]
+        found = [driver.journal.in_flight for driver in self._drivers if driver.turn.spec.turn_id in turn_ids]
+        return [InFlightTurn(*each) for each in found if each is not None]
 
     def end_as(self, reason: CancelReason) -> None:
         """Say what a cancellation from outside means from now on."""

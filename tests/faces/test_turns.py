@@ -13,9 +13,9 @@ from support.memory_store import MemoryStore
 from support.serving import script
 from trio.testing import MockClock
 
+from trio_agent.in_flight import InFlightTurns
 from trio_agent.peers import Answer as PeerAnswer
 from trio_agent.peers import Peers
-from trio_agent.present import PresentTurns
 from trio_agent.server.app import create_app
 from trio_agent.statemachine.conversation import Usage
 from trio_agent.store.contract import CallRow, StateAt, TurnRow
@@ -381,8 +381,8 @@ async def test_a_turn_of_another_process_is_asked_for_there(
     async with chat_app() as running, chat_app() as asked, trio.open_nursery() as nursery:
         here, there = Colleagues(), Colleagues()
         here.other, here.says = there, nonsense
-        running.agent.present = PresentTurns(running.agent._running.present, there)
-        asked.agent.present = PresentTurns(asked.agent._running.present, here)
+        running.agent.in_flight = InFlightTurns(running.agent._running.in_flight, there)
+        asked.agent.in_flight = InFlightTurns(asked.agent._running.in_flight, here)
         asked.agent.store = running.store
         nursery.start_soon(lambda: running.say(RUNNING, stream=True))
         await trio.sleep(10)

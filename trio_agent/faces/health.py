@@ -92,7 +92,7 @@ def _limits(agent: Agent) -> dict[str, dict[str, int]]:
 
 def _lately(agent: Agent, provider: str, now: float) -> dict[str, Any]:
     """When a provider last answered, and how it last failed: by ages, for clocks differ."""
-    answered, failed = agent.recent.answered.get(provider), agent.recent.failed.get(provider)
+    answered, failed = agent.last_calls.answered.get(provider), agent.last_calls.failed.get(provider)
     return {
         "answered_seconds_ago": None if answered is None else round(max(0.0, now - answered), 3),
         "last_failure": None

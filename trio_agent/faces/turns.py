@@ -115,7 +115,7 @@ async def _present(
 ) -> tuple[list[TurnRow], Mapping[str, list[CallRow]]]:
     """The rows, those of running turns as they stand, with the model calls of each."""
     rows = list(rows)
-    running = await agent.present.of([row.id for row in rows if row.outcome == "running"])
+    running = await agent.in_flight.of([row.id for row in rows if row.outcome == "running"])
     # Read after that: what a turn has written since is in the store, and no call is missed in between.
     calls = by_turn(await agent.store.list_calls(*(row.id for row in rows)))
     for turn_id, present in running.items():

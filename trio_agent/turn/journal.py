@@ -95,7 +95,7 @@ class Journal:
         return row, tuple(self._calls)
 
     @property
-    def present(self) -> tuple[TurnRow, tuple[CallRow, ...]] | None:
+    def in_flight(self) -> tuple[TurnRow, tuple[CallRow, ...]] | None:
         """The turn as it stands, with its model calls that are not in the store yet; `None` at its end."""
         if self.row.outcome != "running":
             return None

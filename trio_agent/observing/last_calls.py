@@ -19,7 +19,7 @@ class LastFailure(Struct, frozen=True):
     status: int | None
 
 
-class RecentCalls(TurnObserver):
+class LastCalls(TurnObserver):
     """Remembers one call of each kind for each provider, since the start."""
 
     def __init__(self) -> None:
@@ -49,4 +49,4 @@ class RecentCalls(TurnObserver):
                 self._answered[call.provider] = call.ended_at
 
 
-__all__ = ["LastFailure", "RecentCalls"]
+__all__ = ["LastFailure", "LastCalls"]

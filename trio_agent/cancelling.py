@@ -1,4 +1,4 @@
-"""Turns that run beside their callers, ended in whichever worker they run."""
+"""Ending turns that run beside their callers by their ids, in whichever worker they run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Named).decode
 
 
-class PeerTurns:
+class Cancelling:
     """Ends turns wherever they run.
 
     Args:
@@ -63,4 +63,4 @@ class PeerTurns:
         return b"1"
 
 
-__all__ = ["PeerTurns"]
+__all__ = ["Cancelling"]

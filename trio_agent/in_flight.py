@@ -1,4 +1,4 @@
-"""How turns stand that still run: their rows say so only when they end, those who run them know before."""
+"""Turns in flight, as they stand: their rows say so only when they end, those who run them know before."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from msgspec import Struct
 from trio_agent.peers import Peers
 from trio_agent.store.contract import CallRow, TurnRow
 
-QUESTION: Final = "turns.present"
+QUESTION: Final = "turns.in_flight"
 _encode = msgspec.json.Encoder().encode
 _decode_ids = msgspec.json.Decoder(list[str]).decode
 
 
-class PresentTurn(Struct, frozen=True):
+class InFlightTurn(Struct, frozen=True):
     """A turn that runs, as its row would be written now. `calls` are those that are not in the store yet."""
 
     row: TurnRow
     calls: tuple[CallRow, ...]
 
 
-_decode_turns = msgspec.json.Decoder(list[PresentTurn]).decode
+_decode_turns = msgspec.json.Decoder(list[InFlightTurn]).decode
 
 
-class PresentTurns:
+class InFlightTurns:
     """The turns that run in this process, or in one that serves beside it.
 
     Args:
@@ -34,12 +34,12 @@ class PresentTurns:
         peers: asked for the others.
     """
 
-    def __init__(self, here: Callable[[Collection[str]], list[PresentTurn]], peers: Peers) -> None:
+    def __init__(self, here: Callable[[Collection[str]], list[InFlightTurn]], peers: Peers) -> None:
         self._here = here
         self._peers = peers
         peers.on(QUESTION, self._answer)
 
-    async def of(self, turn_ids: Collection[str]) -> dict[str, PresentTurn]:
+    async def of(self, turn_ids: Collection[str]) -> dict[str, InFlightTurn]:
         """Those of these turns that run, by their ids. What a peer does not answer is left out."""
         found = {each.row.id: each for each in self._here(turn_ids)}
         missing = [turn_id for turn_id in turn_ids if turn_id not in found]
@@ -53,11 +53,11 @@ class PresentTurns:
         return _encode(turns) if turns else None
 
 
-def _read(answer: bytes) -> list[PresentTurn]:
+def _read(answer: bytes) -> list[InFlightTurn]:
     try:
         return _decode_turns(answer)
     except msgspec.DecodeError:
         return []  # a peer of another version; the store's rows stand
 
 
-__all__ = ["QUESTION", "PresentTurn", "PresentTurns"]
+__all__ = ["QUESTION", "InFlightTurn", "InFlightTurns"]

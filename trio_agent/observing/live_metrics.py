@@ -1,4 +1,4 @@
-"""How an agent stands now, as figures that are read when the metrics are asked for."""
+"""The metrics that are not counted but read when they are asked for: how an agent stands just then."""
 
 from __future__ import annotations
 
