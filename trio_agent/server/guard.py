@@ -38,8 +38,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from .limits import HttpLimits
-from .refusal import asks_for_websocket, is_good_handshake, refusal
 from .replies import RenderError, render, with_security_headers
+from .request_check import asks_for_websocket, is_good_handshake, refusal
 from .websocket import Owner as WebSocketOwner
 from .websocket import WebSocket
 from .websocket_call import MessageRoom
