@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from doc_pages import DOCS, FOLDERS, PAGES, ROOT, anchors_of, code_words, links_of, prose_of, table
 
+from trio_agent.cli import COMMANDS
 from trio_agent.config.describe import keys
 from trio_agent.config.schema import Config
 from trio_agent.errors import FINAL_CODES, STATUS, AgentError
@@ -166,6 +167,15 @@ def test_every_room_is_on_the_map() -> None:
     assert [room for room in rooms if f"{room}/`" not in page] == []
     modules = [path.name for path in (ROOT / "trio_agent").glob("*.py") if not path.name.startswith("__")]
     assert [name for name in modules if f"{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("room", ["cli", "server"])
+def test_large_rooms_have_maps_of_their_own(room: str) -> None:
+    """They name every module; a command's own has the command's name, and needs no line."""
+    page = prose_of(DOCS / "architecture.md")
+    names = {path.name for path in (ROOT / "trio_agent" / room).glob("*.py")} - {"__init__.py"}
+    commands = {f"{name}.py" for name in COMMANDS} if room == "cli" else set()
+    assert sorted(name for name in names - commands if f"`{name}`" not in page) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
