@@ -67,19 +67,13 @@ async def open_agent(
         ConfigError: with every problem that was found.
     """
     env = os.environ if env is None else env
-    if isinstance(config, str | os.PathLike):
-        draft = load_draft(Path(config), env)
-    elif isinstance(config, Draft | Config):
-        draft = config if isinstance(config, Draft) else Draft(config)
-    else:
-        draft = parse_draft(config, env)
     where = None if home is None else Path(home)
     world = world or RealWorld()
     peers = peers or Alone()
     metrics = Metrics(worker=str(peers.number), started_at=world.now())
     async with (
         boot(
-            draft,
+            _draft_of(config, env),
             home=where,
             env=env,
             world=world,
@@ -101,6 +95,16 @@ async def open_agent(
             nursery.start_soon(sweep_after_deaths, house.store, agent.peers, house.world.now)
             yield agent
         nursery.cancel_scope.cancel()
+
+
+def _draft_of(
+    config: Config | Draft | Mapping[str, Any] | str | os.PathLike[str], env: Mapping[str, str]
+) -> Draft:
+    if isinstance(config, str | os.PathLike):
+        return load_draft(Path(config), env)
+    if isinstance(config, Draft):
+        return config
+    return Draft(config) if isinstance(config, Config) else parse_draft(config, env)
 
 
 def _of_setup(contexts: Callable[[Premises], Contexts]) -> ContextsFor:
