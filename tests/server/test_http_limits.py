@@ -240,7 +240,7 @@ async def test_idle_connections_make_room() -> None:
 async def test_accept_errors_neither_end_nor_spin_the_loop(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Out of file descriptors: said once, tried again after a pause, served when it is over."""
+    """Out of file descriptors: said once, tried again after a pause, served whenever it is over."""
     accept = trio.SocketListener.accept
     failures = 0
 
@@ -258,6 +258,16 @@ async def test_accept_errors_neither_end_nor_spin_the_loop(
         await server.check_alive()
         assert failures == 3
         assert 0.2 < time.perf_counter() - began < 1.5
+        idle = [await server.connect() for _ in range(3)]  # to be closed for those that come
+        for client in idle:
+            await client.send(get("/ok"))
+            assert (await client.reply()).status == 200
+        failures = 0
+        await server.check_alive()
+        await server.check_alive()
+        assert failures == 3
+        for client in idle:
+            await client.finish()
     assert [record.getMessage() for record in caplog.records].count(
         "cannot accept connections (Too many open files): trying on"
     ) == 1

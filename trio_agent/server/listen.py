@@ -7,6 +7,7 @@ servers side by side, and cancelling the scope around one ends it at once.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -26,6 +27,8 @@ LAST_WORDS_TIMEOUT: Final = 1.0
 """Seconds after the grace period in which turns may write their terminal events."""
 ACCEPT_PAUSE: Final = 0.1
 """Seconds between attempts while the system refuses new connections (no file descriptors, no memory)."""
+ACCEPT_QUIET: Final = 60.0
+"""Seconds without such a refusal after which the next one is said again."""
 MAX_REFUSALS: Final = 64
 """Clients over the connection limit that are told so at the same time; more are reset without a word."""
 REFUSAL_TIMEOUT: Final = 1.0
@@ -115,21 +118,23 @@ class _Server:
         return len(self._connections)
 
     async def accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
-        """Accept until the listener is closed. An error is said once, and tried again after a pause."""
-        failing = False
+        """Accept until the listener is closed. After an error it is tried again, after a pause.
+
+        That is said once while it goes on: it may work now and then, each time that a connection ends.
+        """
+        failed = -math.inf
         while True:
             try:
                 stream = await listener.accept()
             except trio.ClosedResourceError:
                 return
             except OSError as error:
-                if not failing:
+                if trio.current_time() - failed > ACCEPT_QUIET:
                     log.error("cannot accept connections (%s): trying on", os.strerror(error.errno or 0))
-                failing = True
+                failed = trio.current_time()
                 self._close_an_idle_one()
                 await trio.sleep(ACCEPT_PAUSE)
                 continue
-            failing = False
             limits = self._limits()
             if len(self._connections) < limits.max_connections or self._close_an_idle_one():
                 self._start(stream, limits, nursery)

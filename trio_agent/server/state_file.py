@@ -98,7 +98,8 @@ def read_state(path: Path) -> ServerState | None:
         return None
     except OSError as error:
         why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise StateFileError(f"{path} cannot be read ({why}): remove what is there") from None
+        then = "ask as its owner" if isinstance(error, PermissionError) else "remove what is there"
+        raise StateFileError(f"{path} cannot be read ({why}): {then}") from None
     version = _version_of(text)
     if version > SCHEMA_VERSION:
         raise StateFileError(
