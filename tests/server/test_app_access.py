@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import trio
 from support.chat_app import Answer, chat_app
+from werkzeug.datastructures import Headers as WireHeaders
 
 from trio_agent.config.load import parse_config
 from trio_agent.config.problems import ConfigError
-from trio_agent.errors import STATUS
+from trio_agent.errors import STATUS, AgentError
+from trio_agent.faces.request import authenticate
 from trio_agent.server.app import create_app
+from trio_agent.server.routes import joined
 from trio_agent.testing import Client
+from trio_agent.wire.traceparent import traceparent_of
 
 KEY = "a-key-for-these-tests"
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
@@ -70,6 +75,32 @@ async def test_the_key_opens_every_door(method: str, path: str, headers: dict[st
     """Bearer and x-api-key are the same, on every path."""
     async with chat_app(api_key=KEY) as app:
         assert (await app.ask(BODY, headers, method=method, path=path)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("pairs", "is_let_in"),
+    [
+        ([f"Bearer {KEY}", f"Bearer {KEY}"], True),
+        ([f"Bearer {KEY}", "Bearer wrong"], False),
+        (["Bearer wrong", f"Bearer {KEY}"], False),
+    ],
+)
+def test_of_two_keys_none_is_believed(pairs: list[str], is_let_in: bool) -> None:
+    """A proxy may have looked at the first one, or at the last one."""
+    headers = joined(WireHeaders([("Authorization", value) for value in pairs]))
+    with nullcontext() if is_let_in else pytest.raises(AgentError):
+        authenticate(headers, KEY)
+
+
+def test_a_header_that_came_several_times_is_one_list() -> None:
+    """Values of a list are all there, in order; two traces are none."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333{}-01"
+    pairs = [("Anthropic-Beta", "a"), ("anthropic-beta", "b, c"), ("Accept", "text/html")]
+    pairs += [("traceparent", trace.format(number)) for number in (1, 2)]
+    headers = joined(WireHeaders(pairs))
+    assert headers["anthropic-beta"] == "a, b, c"
+    assert headers["accept"] == "text/html"
+    assert traceparent_of(headers) is None
 
 
 @pytest.mark.parametrize("headers", BAD, ids=str)

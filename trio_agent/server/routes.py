@@ -147,7 +147,7 @@ class Routes:
 
         @self.app.websocket("/v1/responses")
         async def converse_in_responses() -> SocketResponse:
-            headers = _lower(websocket.headers)
+            headers = joined(websocket.headers)
             owner = authenticate(headers, self._api_key)
             enter, who = partial(self._enter, headers), self._who(websocket, owner)
             handshake = Handshake(websocket.path, headers, owner, enter, who)
@@ -198,7 +198,7 @@ class Routes:
         @self.app.errorhandler(AgentError)
         async def refused(error: AgentError) -> Response:
             called = websocket if has_websocket_context() else request
-            render = body_renderer(called.path, _lower(called.headers))
+            render = body_renderer(called.path, joined(called.headers))
             method = "GET" if has_websocket_context() else request.method
             about = self.refusals.about(error, method, called.path)
             return json_response(render(error), error.status, [*error_headers(error), *about])
@@ -254,11 +254,19 @@ def _labelled(send: Send, labels: Headers) -> Send:
 
 
 def _headers() -> dict[str, str]:
-    return _lower(request.headers)
+    return joined(request.headers)
 
 
-def _lower(headers: WireHeaders) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+def joined(headers: WireHeaders) -> dict[str, str]:
+    """The headers by their names in lower case.
+
+    One that came several times with different values is one list (RFC 9110, 5.3). What is no list cannot be
+    read then: a proxy in front may have believed the first of two keys, and we must not believe the last.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for name, value in headers.items():
+        found.setdefault(name.lower(), {})[value] = None
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def render_error(status: int, code: str, message: str, request_path: str) -> tuple[bytes, Headers]:
