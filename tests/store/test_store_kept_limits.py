@@ -215,6 +215,18 @@ async def test_what_ends_while_there_are_too_many_goes_later(limited: Any, what:
         assert left == [name for name in "abcd" if await store.find_log("key_1", name)]
 
 
+async def test_an_answer_that_broke_off_was_used_until_then(limited: Any, now: Now) -> None:
+    """It does not go first for having begun first: its end counts as that of any other answer does."""
+    async with limited(max_responses=2) as store:
+        await store.open_turn(turn("ta"), Keeping(answer=answer("a", turn_id="ta", status="in_progress")))
+        now.at = EPOCH + HOUR
+        await put_answers(store, "b")
+        now.at = EPOCH + 2 * HOUR
+        await store.close_late(full_turn("ta", outcome="failed"), [])
+        await put_answers(store, "c")
+        assert [name for name in "abc" if await store.get_answer("key_1", name)] == ["a", "c"]
+
+
 async def test_narrower_bounds_are_kept_to_by_the_next_sweep(limited: Any) -> None:
     """Of each kind, though nothing has come since."""
     async with limited() as store:

@@ -90,6 +90,7 @@ class MemoryKept(MemoryConversations, MemoryTranscripts):
         for answer in [each for each in self.answers.values() if each.turn_id == turn_id]:
             if answer.status not in ENDED_STATUSES:
                 self.answers[answer.id] = msgspec.structs.replace(answer, status="failed")
+                self._answers_used.now(answer.id)
         for log in [each for each in self.logs.values() if each.turn_id == turn_id]:
             if log.ended_at is None:
                 self.logs[log.id] = msgspec.structs.replace(log, ended_at=self._now(), broken=True)
