@@ -22,6 +22,7 @@ from trio_agent.observing.last_calls import LastCalls
 from trio_agent.observing.live_metrics import watch_configuration, watch_queue, watch_turns
 from trio_agent.observing.log import TurnLog
 from trio_agent.observing.metrics import Metrics
+from trio_agent.observing.samples import QUESTION as METRICS
 from trio_agent.observing.samples import encoded
 from trio_agent.peers import Alone, Peers
 from trio_agent.providers.contract import Options
@@ -98,7 +99,7 @@ class Agent(Reloading):
         watch_turns(self.metrics, self._running)
         self.metrics.know_tools(self._tool_names)
         watch_configuration(self.metrics, lambda: self._generations.number)
-        self.peers.on("metrics", self._tell_metrics)
+        self.peers.on(METRICS, self._tell_metrics)
         self.in_flight = InFlightTurns(self._running.in_flight, self.peers)
         server = house.setup.config.server
         self.slots = TurnSlots(server.max_concurrent_turns, server.max_queued_turns, server.queue_timeout)

@@ -7,7 +7,7 @@ from typing import Final
 import trio
 
 from trio_agent.agent import Agent
-from trio_agent.observing.samples import Family, decoded, gauge, rendered, together
+from trio_agent.observing.samples import QUESTION, Family, decoded, gauge, rendered, together
 from trio_agent.store.contract import StoreError
 
 STORE_SECONDS: Final = 2.0
@@ -23,7 +23,7 @@ async def page(agent: Agent, accept: str) -> tuple[bytes, str]:
     Args:
         accept: the request's header; it may ask for OpenMetrics.
     """
-    answers = await agent.peers.ask("metrics")
+    answers = await agent.peers.ask(QUESTION)
     families = together(agent.metrics.report(), decoded(answers))
     families += await _of_store(agent)
     return rendered(families, accept)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +18,9 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
-WORKER = "worker"
+WORKER: Final = "worker"
+QUESTION: Final = "metrics"
+"""Asks another process for its report."""
 
 
 class Sample(Struct, frozen=True, array_like=True):
@@ -195,6 +197,7 @@ def histogram(
 
 
 __all__ = [
+    "QUESTION",
     "Family",
     "Report",
     "Sample",
