@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from trio_agent.cli.common import bind_option, config_option, port_option, workspace_option
+from trio_agent.cli.json_output import json_text
 from trio_agent.cli.progress import Progress, progress
 from trio_agent.cli.waiting import waiting
 from trio_agent.observing.formats import one_line
@@ -66,7 +67,7 @@ def doctor(
     problems = sum(each.status == "problem" for each in findings)
     if as_json:
         found = {"ok": not problems, "findings": msgspec.to_builtins(findings)}
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        click.echo(json_text(found))
     else:
         for text in _lines(findings):
             click.echo(text)

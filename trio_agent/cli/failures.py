@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -100,8 +99,10 @@ def _failed(failure: AgentError) -> dict[str, Any]:
 
 
 def _tell_programs(error: dict[str, Any]) -> None:
+    from trio_agent.cli.json_output import json_text
+
     try:
-        click.echo(json.dumps({"error": error}, indent=2, ensure_ascii=False))
+        click.echo(json_text({"error": error}))
     except BrokenPipeError:
         _drop_output()
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import click
-import msgspec
 import trio
 
+from trio_agent.cli.json_output import json_text
 from trio_agent.cli.progress import progress
 from trio_agent.cli.server_status import ServerStatus, find_status
 from trio_agent.cli.signalling import NotEndedError, ask_to_reload, end_server
@@ -62,7 +62,7 @@ def status_server(as_json: bool, timeout: float) -> None:
     It asks for the models, with the server's own key. What a killed server has left behind is removed.
     """
     found = _run(partial(find_status, _home(), within=timeout, now=time.time()))
-    click.echo(msgspec.json.encode(found).decode() if as_json else _shown(found))
+    click.echo(json_text(found, indent=-1) if as_json else _shown(found))
     if not found.healthy:
         sys.exit(1)
 

@@ -13,6 +13,7 @@ import click
 import msgspec
 import trio
 
+from trio_agent.cli.json_output import json_text
 from trio_agent.cli.progress import progress
 from trio_agent.cli.terminal import tamed
 from trio_agent.cli.waiting import waiting
@@ -122,4 +123,4 @@ def _as_text(findings: list[Finding]) -> str:
 def _as_json(findings: list[Finding]) -> str:
     rows = [msgspec.to_builtins(finding) for finding in findings]
     failed = any(finding.status == "failed" for finding in findings)
-    return json.dumps({"ok": not failed, "findings": rows}, indent=2, ensure_ascii=False)
+    return json_text({"ok": not failed, "findings": rows})

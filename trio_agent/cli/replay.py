@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from trio_agent.cli.fork_options import fork_options, is_fork
+from trio_agent.cli.json_output import json_text
 from trio_agent.cli.progress import progress
 from trio_agent.cli.terminal import tamed
 
@@ -107,7 +108,7 @@ def replay(
     failed = bool(count["differs"] or count["unplayable"])
     if as_json:
         told = {"ok": not failed, "seconds": round(seconds, 3), "recordings": rows}
-        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2))
+        click.echo(json_text(told))
     else:
         click.echo(_summary(count, seconds))
     context.exit(1 if failed else 0)

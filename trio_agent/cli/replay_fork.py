@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from trio_agent.cli.common import read_draft
+from trio_agent.cli.json_output import json_text
 from trio_agent.cli.terminal import said_to, tamed
 from trio_agent.cli.text_width import aligned
 from trio_agent.recording.codec import RecordingError, load
@@ -60,7 +61,7 @@ def run_fork(files: Sequence[Path], options: Mapping[str, Any], *, as_json: bool
     fine = all(each.completed for each in done)
     if as_json:
         told = {"ok": fine, "path": str(files[0]), "forks": [_row(each) for each in done]}
-        click.echo(msgspec.json.format(msgspec.json.encode(told, enc_hook=str), indent=2))
+        click.echo(json_text(msgspec.to_builtins(told, enc_hook=str)))
     elif len(done) > 1:
         _tabulate(done)
     return 0 if fine else 1
