@@ -196,6 +196,21 @@ def test_an_address_that_must_not_be_served(
     assert code in refused(REPLAY, *args, **env)
 
 
+def test_a_name_that_is_no_text(tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that the state file could not hold is refused by its option; a home may have such a name."""
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    assert "--config has a name that is not UTF-8" in refused(REPLAY, "--config", str(odd / "c.json"))
+    assert "--record has a name that is not UTF-8" in refused(REPLAY, "--record", str(odd))
+    with monkeypatch.context() as inside:
+        inside.chdir(odd)
+        assert "started in has a name that is not UTF-8" in refused(REPLAY)
+        odd.rmdir()
+        assert "started in is not there any more" in refused(REPLAY)
+    status = run_command("serve", "status", "--json", home=odd)
+    assert (status.returncode, json.loads(status.stdout)["status"]) == (1, "not_running")
+
+
 def test_a_port_in_use(refused: Refused) -> None:
     """The message names the port and what to do."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

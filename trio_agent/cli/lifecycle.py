@@ -62,9 +62,15 @@ def status_server(as_json: bool, timeout: float) -> None:
     It asks for the models, with the server's own key. What a killed server has left behind is removed.
     """
     found = _run(partial(find_status, _home(), within=timeout, now=time.time()))
-    click.echo(json_text(found, indent=-1) if as_json else _shown(found))
+    click.echo(_json(found) if as_json else _shown(found))
     if not found.healthy:
         sys.exit(1)
+
+
+def _json(found: ServerStatus) -> str:
+    # It names the home, whose name need not be text.
+    message = found.message.encode(errors="backslashreplace").decode()
+    return json_text(msgspec.structs.replace(found, message=message), indent=-1)
 
 
 def _shown(found: ServerStatus) -> str:

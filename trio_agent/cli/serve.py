@@ -108,18 +108,31 @@ def serve(
     if api_key is not None and context.get_parameter_source("api_key") is ParameterSource.COMMANDLINE:
         begin_without_key(api_key)
     log_to_stderr(log_level, log_format)
+    _noted("the folder that this was started in", Path())
     options = ServeOptions(
-        config=None if config_path is None else str(config_path.absolute()),
+        config=None if config_path is None else _noted("--config", config_path),
         bind=bind,
         port=port,
         api_key=api_key,
         log_level=log_level,
         log_format=log_format,
-        record=None if record is None else str(record.absolute()),
+        record=None if record is None else _noted("--record", record),
         workspace=workspace,
         workers=workers,
     )
     trio.run(_serve, options)
+
+
+def _noted(what: str, path: Path) -> str:
+    """A path as the state file has it, which is JSON, and from which `serve restart` starts it again."""
+    try:
+        text = str(path.absolute())
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError(f"{what} has a name that is not UTF-8 text: rename it") from None
+    except FileNotFoundError:
+        raise click.UsageError("the folder that this was started in is not there any more") from None
+    return text
 
 
 class _Asked:
