@@ -78,7 +78,7 @@ def _read_prompt(prompt: str | None) -> str:
         raise click.UsageError("give a PROMPT, or pipe one in")
     text = source.buffer.read().decode(errors="replace")
     if not text.strip():
-        raise click.UsageError("standard input held no prompt")
+        raise click.UsageError("standard input held no prompt: give a PROMPT, or pipe one in")
     return text
 
 
