@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import click
+import msgspec
 import trio
 
 from trio_agent.cli.json_output import json_text
