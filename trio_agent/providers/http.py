@@ -237,6 +237,7 @@ class UpstreamHttp:
                     raise self.error("malformed", "answered with a web page, not with events: check base_url")
                 parser = SSEParser()
                 events = parser.feed(bytes(head))
+                del head
                 if events:
                     yield events
                 left = MAX_STREAM_BYTES

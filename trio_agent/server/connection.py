@@ -172,6 +172,7 @@ class Connection:
                 await protocol.handle(RawData(data))
             except ConnectionOver:
                 return
+            del data  # the next bytes may be minutes away
             if protocol.websocket is not None:
                 self._deadline = protocol.websocket.due
             elif not self._in_request and not self._in_header and protocol.has_partial_request:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import trio
 
@@ -20,6 +19,9 @@ class Ending:
     `crashed` that the server itself failed, `stopped` that the server ends the turn, and `drained` that the
     last model call was read to its end although its client had gone. `settled` says that the cancellation has
     come: what happens from then on is not the reason any more.
+
+    A `with` block around the server's own work notes its failure before anything is closed on its account, so
+    that nothing takes it for a client that has left.
     """
 
     def __init__(self) -> None:
@@ -40,17 +42,14 @@ class Ending:
         """Whether a cancellation that is seen now is not the client's doing."""
         return self.crashed or self.expired or self.reason != "client_disconnected"
 
-    @contextmanager
-    def noting_crash(self) -> Iterator[None]:
-        """Know of a failure of the server's own before anything is closed on its account, so that nothing
-        takes it for a client that has left."""
-        try:
-            yield
-        except SinkClosedError:
-            raise
-        except Exception:
+    def __enter__(self) -> None:
+        """The block is the server's own work."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, SinkClosedError):
             self.crashed = True
-            raise
 
     def event(self, turn: Turn) -> ev.Event:
         """What the machine is told at the end."""

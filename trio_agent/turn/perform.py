@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
@@ -85,7 +84,7 @@ class Performer:
         self.nursery: trio.Nursery | None = None
         self.parked = False
 
-    async def work_off(self, due: deque[fx.Effect]) -> None:
+    async def work_off(self, due: list[fx.Effect]) -> None:
         """Perform everything that is due. Outputs in a row go out in one write.
 
         A cancellation leaves in the queue what was not begun, so that nothing is lost that must be recorded.
@@ -100,14 +99,14 @@ class Performer:
             return
         await self._work_off_mixed(due)
 
-    async def _work_off_mixed(self, due: deque[fx.Effect]) -> None:
+    async def _work_off_mixed(self, due: list[fx.Effect]) -> None:
         outputs: list[fx.Output] = []
         while due:
             effect = due[0]
             kind = type(effect)
             if kind in OUTPUTS:
                 outputs.append(cast("fx.Output", effect))
-                due.popleft()
+                due.pop(0)
                 continue
             if kind is fx.Repark:
                 # What was said belongs to a response that nobody will see. Sending it could be cancelled,
@@ -117,16 +116,16 @@ class Performer:
                 # What was said already is not held back until the disk has answered.
                 await self._send_due(outputs, due)
                 outputs = []
-            due.popleft()
+            due.pop(0)
             await self._perform(effect, due)
         if outputs:
             await self._send_due(outputs, due)
 
-    async def record_rest(self, due: deque[fx.Effect]) -> list[fx.Output]:
+    async def record_rest(self, due: list[fx.Effect]) -> list[fx.Output]:
         """Perform only what must be written down, for the world is closing; returns the outputs left over."""
         untold: list[fx.Output] = []
         while due:
-            effect = due.popleft()
+            effect = due.pop(0)
             match effect:
                 case fx.RecordCall():
                     self._journal.record_call(effect)
@@ -151,12 +150,11 @@ class Performer:
         except Exception:
             logger.exception("turn %s: its client could not be told", self._driver.turn.spec.turn_id)
 
-    async def _send_due(self, outputs: list[fx.Output], due: deque[fx.Effect]) -> None:
+    async def _send_due(self, outputs: list[fx.Output], due: list[fx.Effect]) -> None:
         # A turn that is left here still owes them, and whoever looks while this task is woken must see it.
-        due.extendleft(reversed(outputs))
+        due[:0] = outputs
         await trio.lowlevel.checkpoint_if_cancelled()
-        for _ in outputs:
-            due.popleft()
+        del due[: len(outputs)]
         await self._send(outputs)
 
     async def _send(self, outputs: list[fx.Output]) -> None:
@@ -166,7 +164,7 @@ class Performer:
         if not UNHEARD.issuperset(map(type, outputs)):
             self._timers.last_output = self._timers.now()
 
-    async def _perform(self, effect: fx.Effect, due: deque[fx.Effect]) -> None:
+    async def _perform(self, effect: fx.Effect, due: list[fx.Effect]) -> None:
         match effect:
             case fx.SetTimer(timer, seconds):
                 self._timers.set(timer, seconds)
@@ -200,7 +198,7 @@ class Performer:
         self.nursery.start_soon(self._noted, what, call)
 
     async def _noted(self, what: Callable[[ToolCall], Awaitable[None]], call: ToolCall) -> None:
-        with self._driver.ending.noting_crash():
+        with self._driver.ending:
             await what(call)
 
     async def _run_tool(self, call: ToolCall) -> None:
@@ -222,13 +220,13 @@ class Performer:
 
     # --- what must be written down -------------------------------------------------------------------
 
-    async def _open(self, due: deque[fx.Effect]) -> None:
+    async def _open(self, due: list[fx.Effect]) -> None:
         try:
             await self._journal.open()
         except Exception as error:  # noqa: BLE001 - told and logged below
             self._go_otherwise(error, due)
 
-    async def _park(self, effect: fx.Park, due: deque[fx.Effect]) -> None:
+    async def _park(self, effect: fx.Park, due: list[fx.Effect]) -> None:
         try:
             await self._journal.park(effect, _outputs(due))
         except Exception as error:  # noqa: BLE001 - told and logged below
@@ -236,7 +234,7 @@ class Performer:
         else:
             self.parked = True
 
-    async def _repark(self, effect: fx.Repark, due: deque[fx.Effect]) -> None:
+    async def _repark(self, effect: fx.Repark, due: list[fx.Effect]) -> None:
         try:
             await self._journal.repark(effect, _outputs(due))
         except Exception as error:  # noqa: BLE001 - told and logged below
@@ -244,7 +242,7 @@ class Performer:
         else:
             self.parked = True
 
-    def _go_otherwise(self, error: Exception, due: deque[fx.Effect]) -> None:
+    def _go_otherwise(self, error: Exception, due: list[fx.Effect]) -> None:
         """Nothing that was to follow the write may happen; the machine says what happens instead."""
         code, why = self._meaning(error)
         effects = self._driver.effects_of(ev.ServerFailed(code, why, trio.current_time()))
@@ -252,7 +250,7 @@ class Performer:
         due.extend(effects)
 
     async def _close(
-        self, effect: fx.CloseTurn, due: deque[fx.Effect], untold: Sequence[fx.Output] = ()
+        self, effect: fx.CloseTurn, due: list[fx.Effect], untold: Sequence[fx.Output] = ()
     ) -> None:
         """Write the outcome.
 
@@ -283,7 +281,7 @@ class Performer:
         logger.error("turn %s: the server failed as it wrote", turn_id, exc_info=error)
         return "internal_error", "The server failed; its log says why."
 
-    def _take_back(self, code: str, why: str, due: deque[fx.Effect]) -> None:
+    def _take_back(self, code: str, why: str, due: list[fx.Effect]) -> None:
         """An answer that could not be accounted for is not called complete."""
         retry_after = STORE_RETRY_SECONDS if code == "store_unavailable" else None
         problem = Problem(code=code, message=why, retry_after=retry_after)
