@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 
 import pytest
@@ -440,18 +441,18 @@ async def test_mutated_frames_harm_nobody(seed: int, caplog: pytest.LogCaptureFi
         before = trio.lowlevel.current_statistics().tasks_living
 
         async def attack(raw: bytes, cut: int) -> None:
-            async with websocket(server) as socket:
-                client = socket.client
-                try:
-                    await client.send(raw[:cut])
-                    await trio.lowlevel.checkpoint()
-                    await client.send(raw[cut:])
-                    with trio.move_on_after(0.05):
-                        await client.more()
-                except trio.BrokenResourceError:
-                    pass
-                if cut % 2:
-                    await client.reset()
+            # The server's time limits are short: on a busy machine they may end the handshake already.
+            with suppress(trio.BrokenResourceError):
+                async with websocket(server) as socket:
+                    client = socket.client
+                    with suppress(trio.BrokenResourceError):
+                        await client.send(raw[:cut])
+                        await trio.lowlevel.checkpoint()
+                        await client.send(raw[cut:])
+                        with trio.move_on_after(0.05):
+                            await client.more()
+                    if cut % 2:
+                        await client.reset()
 
         async with trio.open_nursery() as nursery:
             for _ in range(80):

@@ -18,6 +18,7 @@ from trio_agent.server.claim import Claim, ClaimError, take_claim
 from trio_agent.server.options import ServeOptions
 from trio_agent.server.service_manager import VARIABLE, ServiceManager
 from trio_agent.server.state_file import Reloaded, ServerState
+from trio_agent.server.workers.supervisor import STOP_MARGIN_SECONDS
 from trio_agent.world import World
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def state_with(
         providers=dict(providers),
         models=models,
         api_key=api_key,
-        shutdown_limit=shutdown_limit(server),
+        shutdown_limit=shutdown_limit(server, supervised=bool(workers)),
         managed=_is_managed(os.environ),
         workers=tuple(workers),
     )
@@ -124,6 +125,7 @@ def refused(error: ConfigError, at: float, began: float) -> Reloaded:
     return Reloaded(at=at, ok=False, problems=problems, began=began)
 
 
-def shutdown_limit(server: ServerConfig) -> float:
-    """The most seconds from a signal to the end of the process."""
-    return server.shutdown_delay + server.shutdown_grace + END_MARGIN
+def shutdown_limit(server: ServerConfig, *, supervised: bool) -> float:
+    """The most seconds from a signal to the end of the process, or of all where workers are `supervised`."""
+    margin = STOP_MARGIN_SECONDS if supervised else END_MARGIN
+    return server.shutdown_delay + server.shutdown_grace + margin

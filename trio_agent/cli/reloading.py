@@ -92,7 +92,7 @@ async def note_reloaded(
             providers=agent.model_counts(),
             models=len(agent.models()),
             api_key=key_in_force(options.api_key, config.server.api_key),
-            shutdown_limit=shutdown_limit(config.server),
+            shutdown_limit=shutdown_limit(config.server, supervised=False),
             reload=Reloaded(at=agent.world.now(), ok=True, began=began),
         )
 

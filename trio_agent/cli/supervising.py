@@ -159,7 +159,7 @@ class _House:
             await self._note(providers=done.serves.providers, models=done.serves.models)
         await self._note(
             api_key=key_of(self._options, draft),
-            shutdown_limit=shutdown_limit(draft.config.server),
+            shutdown_limit=shutdown_limit(draft.config.server, supervised=True),
             reload=Reloaded(at=self._now(), ok=True, began=began),
         )
         return "reloaded"

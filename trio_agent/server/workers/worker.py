@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,8 @@ logger = logging.getLogger("trio_agent.workers")
 
 LAST_WORDS_SECONDS: Final = 1.0
 """How long a worker that has ended is listened to: something else may hold its end of the socket."""
+KILL_SECONDS: Final = 5.0
+"""How long a killed worker is waited for. One that hangs in the kernel, on a dead disk, may take for ever."""
 CLOSE_SECONDS: Final = 2.0
 """How long a worker may take to end when its supervisor leaves without an order."""
 
@@ -62,6 +65,7 @@ class Worker:
         self._heard = heard
         self._channel: Channel[ToSupervisor] | None = None
         self._process: trio.Process | None = None
+        self._life = trio.CancelScope()
 
     def post(self, message: Message, *, droppable: bool = False) -> bool:
         """Tell the worker; see `Channel.post`."""
@@ -76,6 +80,7 @@ class Worker:
         """End the process now, if it has not ended."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
+            self._life.deadline = min(self._life.deadline, trio.current_time() + KILL_SECONDS)
 
     async def run(self) -> None:
         """Start the process, listen to it until it has ended, and see that nothing is left of it.
@@ -92,10 +97,11 @@ class Worker:
             self.pid = process.pid
             self.name = f"{self.number}-{self.pid}"
             try:
-                await self._converse(process, channel)
+                with self._life:
+                    await self._converse(process, channel)
             finally:
                 await _end(process, channel)  # noqa: ASYNC102 - it shields itself, with a limit
-                self.returncode = process.returncode or 0
+                self.returncode = -signal.SIGKILL if process.returncode is None else process.returncode
         finally:
             self._channel = None
             channel.close()
@@ -145,7 +151,10 @@ async def _end(process: trio.Process, channel: Channel[ToSupervisor]) -> None:
                     await process.wait()
                     nursery.cancel_scope.cancel()
             process.kill()
-        await process.wait()
+        with trio.move_on_after(KILL_SECONDS) as waited:
+            await process.wait()
+        if waited.cancelled_caught:
+            logger.error("worker process %d was killed and has not ended: nobody waits for it", process.pid)
 
 
 def _flags() -> list[str]:
