@@ -256,7 +256,7 @@ def test_who_must_not_be_restarted(home: Path) -> None:
     try:
         with pytest.raises(click.ClickException, match="it is starting, or ending"):
             restart_here(home)
-        write_state(state_path(home), state(managed=True))
+        trio.run(claim.announce, state(managed=True))
         with pytest.raises(click.ClickException, match="systemctl restart"):
             restart_here(home)
         state_path(home).write_text("{")
