@@ -22,6 +22,7 @@ from trio_agent.cli.telling import (
     log_to_stderr,
     tell,
 )
+from trio_agent.cli.unhurried_log import keep_flushing
 from trio_agent.cli.wanted import Wanted
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.options import LogFormat, ServeOptions
@@ -149,19 +150,26 @@ class _Asked:
 
 async def _serve(options: ServeOptions) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        if options.workers > 1:
-            from trio_agent.cli.supervising import supervise
-
-            await supervise(options, signals)
-            return
-        # Importing the server takes most of the start. A signal must find the receiver all that time.
-        from trio_agent.cli.serving import serve_config
-
-        asked = _Asked(Wanted())
         async with open_plain_nursery() as nursery:
-            nursery.start_soon(_watch, options, signals, asked, nursery.cancel_scope)
-            await serve_config(options, shutdown=asked.shutdown, wanted=asked.wanted, on_serving=asked.begin)
+            nursery.start_soon(keep_flushing)
+            if options.workers > 1:
+                from trio_agent.cli.supervising import supervise
+
+                await supervise(options, signals)
+            else:
+                await _serve_here(options, signals)
             nursery.cancel_scope.cancel()
+
+
+async def _serve_here(options: ServeOptions, signals: AsyncIterator[int]) -> None:
+    # Importing the server takes most of the start. A signal must find the receiver all that time.
+    from trio_agent.cli.serving import serve_config
+
+    asked = _Asked(Wanted())
+    async with open_plain_nursery() as nursery:
+        nursery.start_soon(_watch, options, signals, asked, nursery.cancel_scope)
+        await serve_config(options, shutdown=asked.shutdown, wanted=asked.wanted, on_serving=asked.begin)
+        nursery.cancel_scope.cancel()
 
 
 async def _watch(

@@ -10,6 +10,7 @@ from typing import get_args
 import click
 
 from trio_agent.cli.terminal import is_terminal, wants_colours
+from trio_agent.cli.unhurried_log import UnhurriedHandler, unhurried
 from trio_agent.config.problems import ConfigError, ConfigProblem, render_problems
 from trio_agent.observing.formats import JsonFormatter, TextFormatter
 from trio_agent.server.options import LogFormat
@@ -30,7 +31,7 @@ def log_to_stderr(
         worker: names this process among those that serve together.
         turns: whether turns have their entries; a command that runs one tells of it by itself.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = unhurried(sys.stderr) or logging.StreamHandler(sys.stderr)
     if writes_json(form):
         handler.setFormatter(JsonFormatter(worker=worker))
     else:
@@ -53,14 +54,19 @@ def writes_json(form: LogFormat) -> bool:
 
 def tell(form: LogFormat, text: str, *, level: int = logging.INFO) -> None:
     """Say on standard error what is said whatever the log's level is, in the form of the log."""
+    handlers = logging.getLogger().handlers
+    unhurried_ones = [each for each in handlers if isinstance(each, UnhurriedHandler)]
     if not writes_json(form):
+        if unhurried_ones:
+            unhurried_ones[0].say(text)
+            return
         # Its reader has gone, its terminal was closed, its disk is full: that ends nothing, as with the log.
         with suppress(OSError):
             click.echo(text, err=True)
         return
     said = logging.getLogger("trio_agent.serve")
     record = said.makeRecord(said.name, level, "", 0, text, (), None)
-    for handler in logging.getLogger().handlers:
+    for handler in handlers:
         handler.handle(record)
 
 

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from trio_agent.cli.telling import log_to_stderr
+from trio_agent.cli.unhurried_log import keep_flushing
 from trio_agent.nursery import open_plain_nursery
 from trio_agent.server.workers.channel import Channel
 from trio_agent.server.workers.messages import Start, ToWorker, decode_to_worker
@@ -61,7 +62,11 @@ async def _begin(channel: Channel[ToWorker]) -> int:
     # Importing the server takes most of the start.
     from trio_agent.cli.working import work
 
-    return await work(start, channel)
+    async with open_plain_nursery() as nursery:
+        nursery.start_soon(keep_flushing)
+        code = await work(start, channel)
+        nursery.cancel_scope.cancel()
+    return code
 
 
 if __name__ == "__main__":
