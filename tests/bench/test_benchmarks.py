@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from math import isfinite
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,13 @@ def test_a_quick_run_fills_the_table(tmp_path: Path) -> None:
     }
     assert len(rows["chunk, paced"]) == 4  # direct, bytes alone, trio-agent, trio-agent that records
     assert rows["chunk, paced"][3] not in ("– |", "0 |")
-    assert float(rows["request"][2].rstrip(" |")) > 0
+    assert isfinite(float(rows["request"][2].rstrip(" |")))
     for what in ("chunk, paced, Messages", "chunk, in bursts, Messages by Chat"):
         *others, ours, recording = rows[what]
         assert others == ["–", "–"]  # which speak Chat alone
-        assert float(ours) > 0
+        assert isfinite(
+            float(ours)
+        )  # a difference of two short times: with so little load it may be negative
         assert recording not in ("– |", "0 |")
 
 
